@@ -1,0 +1,167 @@
+"""What can run out, one small object each: slots, and buckets of requests or tokens.
+
+A limit answers one question, `ready_at`: from which instant does this amount fit? It changes only by `take` and `give`.
+Nothing here reads a clock: `now` is monotonic seconds and comes in from outside, so the same code runs in a simulation.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Protocol, Self
+
+MINUTE = 60.0
+
+
+class Limit(Protocol):
+    """Anything that can be used up."""
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """The instant from which `amount` fits: <= `now` if it fits already, `inf` if only a `give` can tell."""
+
+    def take(self, amount: float, now: float) -> None:
+        """Use up `amount`; call it only when `ready_at(amount, now) <= now`."""
+
+    def give(self, taken: float, used: float, now: float) -> None:
+        """Settle what was taken: of `taken`, `used` was really used. May be more (a debt) or less (a refund)."""
+
+    def retune(self, other: Self, now: float) -> None:
+        """Adopt the size of `other`; what is in use or owed stays so."""
+
+    def is_unused(self, now: float) -> bool:
+        """Whether it is as good as new: a fresh one would admit no more."""
+
+
+class Slots:
+    """At most `size` calls at once. A slot comes back whole, whatever was done with it.
+
+    Args:
+        size: Slots, > 0; `inf` for no limit.
+    """
+
+    __slots__ = ("in_use", "size")
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+        self.in_use = 0.0
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """`now` if a slot is free, else `inf`: only a `give` can free one."""
+        return now if self.in_use + amount <= self.size else inf
+
+    def take(self, amount: float, now: float) -> None:
+        """Occupy `amount` slots."""
+        self.in_use += amount
+
+    def give(self, taken: float, used: float, now: float) -> None:
+        """Free what was taken; `used` does not matter to a slot."""
+        self.in_use -= taken
+
+    def retune(self, other: Slots, now: float) -> None:
+        """Adopt the size of `other`; a smaller one fills as calls end."""
+        self.size = other.size
+
+    def is_unused(self, now: float) -> bool:
+        """Whether every slot is free."""
+        return self.in_use == 0
+
+
+class TokenBucket:
+    """`rate` units a second, after a pause at most `burst` at once.
+
+    GCRA, the virtual scheduling algorithm of ITU-T I.371 annex A: the whole state is one instant, the one at which the
+    bucket is full again. A level that is refilled in steps drifts, and spins on clock values where adding a small step
+    changes nothing; one instant does neither.
+
+    In any window of w seconds at most max(burst, largest amount) + rate * w are taken (less what was given back).
+
+    Args:
+        rate: Units a second, > 0.
+        burst: Units that may go at once, > 0. A larger amount waits for the full bucket and overdraws it.
+    """
+
+    __slots__ = ("burst", "full_at", "rate")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.full_at = -inf
+
+    @classmethod
+    def per_minute(cls, quantity: float, burst: float | None = None, *, unit: float = 0.0) -> TokenBucket:
+        """A bucket that lets at most `quantity` pass in any half-open minute, whatever its burst.
+
+        Args:
+            quantity: Units a minute, > 0.
+            burst: Units that may go at once; by default a second's worth, at least one `unit`.
+            unit: The size of an indivisible step (1 for requests, 0 where amounts vary).
+        """
+        burst = max(unit, quantity / MINUTE) if burst is None else min(burst, quantity)
+        # A half-open minute that opens with a full burst sees burst + rate * 60 units, less the step that would fall
+        # exactly on its open end. Solving for rate keeps the sum at `quantity`.
+        return cls(max(quantity - (burst - unit), unit or quantity / MINUTE) / MINUTE, burst)
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""
+        return self.full_at - (self.burst - min(amount, self.burst)) / self.rate
+
+    def take(self, amount: float, now: float) -> None:
+        """Use up `amount`; what was not used before the bucket was full is lost."""
+        self.full_at = max(self.full_at, now) + amount / self.rate
+
+    def give(self, taken: float, used: float, now: float) -> None:
+        """Refund what was not used, or book the debt."""
+        base = max(self.full_at, now) if used > taken else self.full_at
+        self.full_at = base + (used - taken) / self.rate
+
+    def available(self, now: float) -> float:
+        """Units that could go at once at `now`; negative while overdrawn."""
+        return min(self.burst, self.burst - (self.full_at - now) * self.rate)
+
+    def retune(self, other: TokenBucket, now: float) -> None:
+        """Adopt the figures of `other`; as many units as were missing from full are missing still."""
+        missing = max(0.0, self.full_at - now) * self.rate
+        self.rate, self.burst = other.rate, other.burst
+        self.full_at = now + missing / self.rate
+
+    def is_unused(self, now: float) -> bool:
+        """Whether the bucket is full."""
+        return self.full_at <= now
+
+
+class Permits:
+    """Capacity that arrives from outside: whoever owns it calls `grant`.
+
+    `wanted` turns true when somebody asked and none was there, so that the owner fetches permits only on demand.
+    """
+
+    __slots__ = ("free", "wanted")
+
+    def __init__(self) -> None:
+        self.free = 0.0
+        self.wanted = False
+
+    def grant(self) -> None:
+        """One more permit has arrived."""
+        self.free += 1.0
+        self.wanted = False
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """`now` if enough permits are there, else `inf`; asking in vain sets `wanted`."""
+        if self.free >= amount:
+            return now
+        self.wanted = True
+        return inf
+
+    def take(self, amount: float, now: float) -> None:
+        """Use up `amount` permits."""
+        self.free -= amount
+
+    def give(self, taken: float, used: float, now: float) -> None:
+        """Nothing comes back: a permit once used is used."""
+
+    def retune(self, other: Permits, now: float) -> None:
+        """Nothing to adopt: permits have no size."""
+
+    def is_unused(self, now: float) -> bool:
+        """Whether no permit is left over."""
+        return self.free == 0

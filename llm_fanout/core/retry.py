@@ -1,0 +1,84 @@
+"""When to try again, and when to stop trying.
+
+Theory of operation. Three things can send a call round again, and each is counted apart:
+
+- a *transient* failure (timeout, reset, 5xx): at most `max_retries` of them;
+- a *bad reply* (cut, empty, malformed): at most `BAD_REPLY_RETRIES`, because each one is billed;
+- *pushback* (429): not counted at all, for it says nothing about the call; only `retry_for` bounds it.
+
+The wait is full jitter, `random * min(base * 2**n, cap)`, unless the other side named one: a told wait is never
+shortened, and lengthened only a little, so that those who were told the same do not come back in one instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+TRANSIENT = (0.5, 8.0)  # openai SDK 3.54: INITIAL_RETRY_DELAY, MAX_RETRY_DELAY
+PUSHBACK = (1.0, 60.0)  # AWS SDKs, standard mode: throttling waits longer than transient faults
+BAD_REPLY_RETRIES = 2
+TOLD_JITTER = (0.05, 0.25)  # a told wait grows by at most 5 % and never by more than this many seconds
+
+
+class Again(Enum):
+    """Why a call may be tried again."""
+
+    NO = "no"
+    TRANSIENT = "transient"
+    BAD_REPLY = "bad_reply"
+    PUSHBACK = "pushback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How hard one call tries.
+
+    Args:
+        max_retries: Tries after the first that transient failures may cost, >= 0.
+        retry_for: Seconds after its first start within which a call may start again; `inf`: no bound.
+    """
+
+    max_retries: int = 5
+    retry_for: float = inf
+
+
+@dataclass(slots=True)
+class Tries:
+    """What one call has spent of its policy so far."""
+
+    transient: int = 0
+    bad_reply: int = 0
+    pushback: int = 0
+
+    def spend(self, again: Again, policy: RetryPolicy) -> bool:
+        """Whether one more failure of this sort still leaves a try; it is counted either way."""
+        if again is Again.TRANSIENT:
+            self.transient += 1
+            return self.transient <= policy.max_retries
+        if again is Again.BAD_REPLY:
+            self.bad_reply += 1
+            return self.bad_reply <= min(BAD_REPLY_RETRIES, policy.max_retries)
+        self.pushback += again is Again.PUSHBACK
+        return again is Again.PUSHBACK
+
+    def wait(self, again: Again, told: float | None, random: float) -> float:
+        """Seconds until the next try: what was told plus a little, or full jitter.
+
+        Args:
+            again: The sort of failure that was just counted by `spend`.
+            told: Seconds that the other side asked for, if it did.
+            random: A draw from [0, 1).
+        """
+        if told is not None:
+            return told_wait(told, random)
+        base, cap = PUSHBACK if again is Again.PUSHBACK else TRANSIENT
+        count = {Again.TRANSIENT: self.transient, Again.BAD_REPLY: self.bad_reply, Again.PUSHBACK: self.pushback}[again]
+        return random * min(base * 2.0 ** min(count - 1, 30), cap)
+
+
+def told_wait(told: float, random: float) -> float:
+    """`told` seconds and a little more, never less."""
+    share, most = TOLD_JITTER
+    return told + random * min(told * share, most)

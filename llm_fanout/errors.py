@@ -1,0 +1,138 @@
+"""What can go wrong, one class per reaction.
+
+FanOutError
+|- ConfigError (also ValueError)   a wrong argument; raised before anything starts
+|- CallError                       one call failed; on `Result.error`, raised by `Result.value`
+|  |- RateLimited                  the provider asked for patience: retried, and everyone on that quota slows down
+|  |- Unavailable                  timeout, connection, server error: retried
+|  |- BadReply                     an answer that cannot be used (cut, empty, malformed): retried on a small budget
+|  |- Rejected                     the call itself is at fault: final
+|  `- Stopped                      not, or not fully, attempted: cancelled, out of time
+`- RunFailed                       what broke a whole run; `.report` holds what was done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Kind = Literal[
+    "rate_limited",  # RateLimited
+    "timeout",
+    "connection",
+    "server",  # Unavailable
+    "truncated",
+    "empty",
+    "malformed",  # BadReply (truncated: ended without a finish reason)
+    "refusal",
+    "filtered",
+    "invalid",
+    "too_large",
+    "auth",
+    "credit",
+    "exception",  # Rejected
+    "cancelled",
+    "not_attempted",  # Stopped
+]
+
+
+class FanOutError(Exception):
+    """The root of everything that this package raises on purpose."""
+
+
+class ConfigError(FanOutError, ValueError):
+    """An argument that cannot work. Raised before anything starts; correct the call."""
+
+
+class CallError(FanOutError):
+    """One call failed; the subclass says what may be done about it.
+
+    Attributes:
+        kind: What happened, one word (see `Kind`).
+        status: The HTTP status of the last answer, where there was one.
+        retry_after: Seconds the provider told us to wait, where it told.
+        partial: Text that had arrived before the failure; empty if none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: Kind,
+        status: int | None = None,
+        retry_after: float | None = None,
+        partial: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind: Kind = kind
+        self.status = status
+        self.retry_after = retry_after
+        self.partial = partial
+
+    @property
+    def message(self) -> str:
+        """What happened, in one sentence."""
+        return str(self.args[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """`kind`, `status`, `message` and `retry_after`: what a row of output says of a failure."""
+        return {"kind": self.kind, "status": self.status, "message": self.message, "retry_after": self.retry_after}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle carries plain values only: never __cause__, whose request objects may hold an API key.
+        return _restored, (type(self), self.to_dict(), self.partial)
+
+
+def _restored(cls: type[CallError], said: Mapping[str, Any], partial: str) -> CallError:
+    return cls(said["message"], kind=said["kind"], status=said["status"], retry_after=said["retry_after"], partial=partial)
+
+
+class RateLimited(CallError):
+    """The provider refused for now (429): wait, then try again."""
+
+
+class Unavailable(CallError):
+    """No usable answer came: timeout, broken connection, server error. May work later."""
+
+
+class BadReply(CallError):
+    """An answer came and cannot be used: cut off, empty or malformed. May work when asked again."""
+
+
+class Rejected(CallError):
+    """The provider refused this very call; the same call will be refused again."""
+
+
+class Stopped(CallError):
+    """The call was not, or not fully, attempted, because it was cancelled or ran out of time."""
+
+
+class RunFailed(FanOutError):
+    """A run could not go on: its source raised. `__cause__` says why, `.report` holds every result so far.
+
+    `report` is a `Report` with the results that were there, in input order.
+    """
+
+    def __init__(self, message: str, report: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+ERROR_OF_KIND: dict[Kind, type[CallError]] = {
+    "rate_limited": RateLimited,
+    "timeout": Unavailable,
+    "connection": Unavailable,
+    "server": Unavailable,
+    "truncated": BadReply,
+    "empty": BadReply,
+    "malformed": BadReply,
+    "refusal": Rejected,
+    "filtered": Rejected,
+    "invalid": Rejected,
+    "too_large": Rejected,
+    "auth": Rejected,
+    "credit": Rejected,
+    "exception": Rejected,
+    "cancelled": Stopped,
+    "not_attempted": Stopped,
+}

@@ -1,0 +1,93 @@
+"""The synchronous twin: one background thread with one event loop, for scripts and for cells with a running loop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import AsyncIterable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar, Unpack
+
+from ..core.quota import Limits
+from ..results import Report
+from ..run import Run
+from .client import NO_LIMITS, fan_out
+from .endpoint import Endpoint
+from .prompt import RunOptions
+
+if TYPE_CHECKING:
+    from .client import Promptable
+
+T = TypeVar("T")
+
+
+def fan_out_sync(
+    prompts: Iterable[Promptable] | AsyncIterable[Promptable],
+    *,
+    model: str | Endpoint,
+    limits: Limits = NO_LIMITS,
+    **options: Unpack[RunOptions],
+) -> Report[str]:
+    """`fan_out` for code that does not await: blocks until the Report is there. Works in a notebook, too, and from any
+    number of threads. After Ctrl-C the KeyboardInterrupt carries what was done as its `.report`.
+    """
+    return run_sync(fan_out(prompts, model=model, limits=limits, **options))
+
+
+def run_sync(run: Run[T]) -> Report[T]:
+    """The Report of `run`, consumed on the background loop; this thread waits for it."""
+    future = asyncio.run_coroutine_threadsafe(_report_of(run), _thread().loop)
+    try:
+        return future.result()
+    except KeyboardInterrupt as exc:
+        run.cancel()
+        with suppress(Exception):  # whatever else there is to say, the interrupt is what is raised
+            future.result()
+        exc.report = run.report  # type: ignore[attr-defined]  # how results survive Ctrl-C
+        raise
+
+
+async def _report_of(run: Run[T]) -> Report[T]:
+    return await run
+
+
+class _LoopThread:
+    """A daemon thread that runs one event loop until the interpreter ends."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name="llm_fanout", daemon=True)
+        self._thread.start()
+        self.loop = ready.result()
+
+    def stop(self) -> None:
+        """End the loop in good order: tasks cancelled, connections closed."""
+        if self.pid == os.getpid():
+            self.loop.call_soon_threadsafe(self._enough.set)
+            self._thread.join()
+
+    def _main(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
+        with asyncio.Runner() as runner:
+            self._enough = asyncio.Event()
+            ready.set_result(runner.get_loop())
+            runner.run(self._until_enough())
+
+    async def _until_enough(self) -> None:
+        await self._enough.wait()
+
+
+_lock = threading.Lock()
+_current: _LoopThread | None = None
+
+
+def _thread() -> _LoopThread:
+    global _current
+    with _lock:
+        if _current is None or _current.pid != os.getpid():  # a fork copies no threads
+            _current = _LoopThread()
+            atexit.register(_current.stop)
+        return _current

@@ -1,0 +1,137 @@
+"""One prompt on its way: what it costs, one try at it, and the Result that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..core.quota import Cost, Quota
+from ..core.retry import RetryPolicy
+from ..core.schedule import Outcome
+from ..errors import CallError, Rejected
+from ..quotas import Hold
+from ..results import NO_USAGE, Result
+from ..run import Timing
+from ..tally import Tally
+from . import reply, signals
+from .endpoint import Place
+from .lanes import Lane
+from .prompt import Prompt, Request, Settings
+
+FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
+MEMORY = 20  # answers after which one more counts a twentieth
+
+
+@dataclass(slots=True)
+class OutputGuess:
+    """How many tokens an answer will have, going by those that came."""
+
+    tokens: float = FIRST_GUESS
+    _weight: int = 1
+
+    def learn(self, tokens: int) -> None:
+        """An answer had so many."""
+        self._weight = min(self._weight + 1, MEMORY)
+        self.tokens += (tokens - self.tokens) / self._weight
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """A way to a model: where it is, how to get there, and the quota on it."""
+
+    place: Place
+    lane: Lane
+    hold: Hold
+    output: OutputGuess = field(default_factory=OutputGuess)
+
+    def cost_of(self, request: Request, settings: Settings) -> Cost:
+        """What one attempt reserves: the input's tokens, and the most (or else the likely) tokens of an answer.
+
+        Raises:
+            Rejected: It is more than the quota has in a whole minute, so it could never start.
+        """
+        if not self.hold.quota.counts_tokens:
+            return Cost()
+        output = settings.max_tokens
+        cost = Cost(tokens=request.input_tokens() + (self.output.tokens if output is None else output))
+        if not self.hold.quota.fits_ever(cost):
+            raise Rejected(
+                f"the call may use {cost.tokens:.0f} tokens (input and max_tokens), more than tpm lets pass in a minute; "
+                "shorten the prompt, lower max_tokens or raise tpm",
+                kind="too_large",
+            )
+        return cost
+
+
+@dataclass(slots=True, eq=False)
+class PromptCall:
+    """One prompt of a run: its `Work`."""
+
+    prompt: Prompt
+    id: str | int
+    route: Route
+    request: Request
+    settings: Settings
+    cost: Cost
+    tally: Tally
+
+    @property
+    def quota(self) -> Quota:
+        """The limits that it needs."""
+        return self.route.hold.quota
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How hard it tries."""
+        return self.settings.retry
+
+    async def perform(self) -> Outcome:
+        """Ask once, within the attempt's timeout."""
+        timeout = self.settings.timeout
+        try:
+            async with asyncio.timeout(timeout) as scope:
+                status, headers, body = await self.route.lane.send(self.request)
+        except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
+            late = scope.expired() and isinstance(exc, TimeoutError)
+            return self._clean(signals.timed_out(timeout) if late else signals.of_exception(exc))
+        return self._clean(reply.outcome_of(status, headers, body))
+
+    def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[str]:
+        """The prompt's Result."""
+        answer: Any = outcome.value
+        error: Any = outcome.error
+        usage = (answer and answer.usage) or NO_USAGE
+        if answer and answer.usage:
+            self.route.output.learn(usage.output_tokens)
+        result: Result[str] = Result(
+            index=index,
+            id=self.id,
+            prompt=self.prompt,
+            tag=self.prompt.tag,
+            error=error,
+            model=self.route.place.name,
+            endpoint=self.route.place.base_url,
+            attempts=timing.attempts,
+            usage=usage,
+            queue_time=timing.queue_time,
+            service_time=timing.service_time,
+            latency=timing.latency,
+            reply=answer.raw if answer else b"",
+        )
+        self.tally.attempts += timing.attempts
+        self.tally.count(result)
+        return result
+
+    def _clean(self, outcome: Outcome) -> Outcome:
+        """The outcome, its error free of the key: some servers quote what they refuse."""
+        error = outcome.error
+        if not isinstance(error, CallError):
+            return outcome
+        message = self.route.place.without_secrets(error.message)
+        if message == error.message:
+            return outcome
+        clean = type(error)(
+            message, kind=error.kind, status=error.status, retry_after=error.retry_after, partial=error.partial
+        )
+        return replace(outcome, error=clean)

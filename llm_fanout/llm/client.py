@@ -1,0 +1,221 @@
+"""The client: many prompts, one quota, a Report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+from weakref import WeakSet
+
+from ..core.quota import Limits
+from ..errors import ConfigError
+from ..quotas import quotas
+from ..results import Result, Summary
+from ..run import Run
+from ..tally import Tally
+from .calls import PromptCall, Route
+from .endpoint import Endpoint, place_of
+from .lanes import Lane, SdkLane, WireLane
+from .prompt import (
+    CALL_OPTIONS,
+    RUN_OPTIONS,
+    CallOptions,
+    Prompt,
+    Request,
+    RunOptions,
+    Settings,
+    check_options,
+    prompt_of,
+)
+from .wire import AiohttpWire
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam as Message
+
+    Promptable = str | Sequence[Message] | Prompt
+    Source = Iterable[Promptable] | AsyncIterable[Promptable]
+
+CALL_RETRY_FOR = 300.0  # seconds: whoever waits for one call wants an answer or an error; a batch wants the row
+NO_LIMITS = Limits()
+
+
+class FanOut:
+    """Prompts to one model, under one quota. Everything that uses the same key for the same model shares that quota.
+
+    Legal without `async with`, from several event loops and threads, and again after `aclose`; leaving the context (or
+    `aclose`) cancels what still runs on the running loop and closes its connections.
+
+    Args:
+        model: Provider and model, "openai/gpt-5-mini", or an Endpoint. "sim/..." is the provider in a box: no key, no
+            network, simulated answers.
+        base_url: An OpenAI-compatible server for `model`; by default OPENAI_BASE_URL or OpenAI itself.
+        api_key: The key for `model`; by default OPENAI_API_KEY.
+        limits: What the account may do with `model`.
+        options: The options of every call, see `CallOptions`; `map`, `call` and Prompts may say otherwise.
+
+    Raises:
+        ConfigError: There is no key, or an argument is unknown or out of its range.
+    """
+
+    def __init__(
+        self,
+        model: str | Endpoint,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        limits: Limits = NO_LIMITS,
+        **options: Unpack[CallOptions],
+    ) -> None:
+        check_options(options, CALL_OPTIONS)
+        self._options: Mapping[str, Any] = options
+        self._model = model
+        self._endpoint = _completed(model, base_url, api_key, limits)
+        self._wire = AiohttpWire()
+        self._tally = Tally()
+        self._runs: WeakSet[Run[str]] = WeakSet()
+        self._routes: dict[Endpoint, Route] = {}
+        self._route_to(None)
+
+    @property
+    def summary(self) -> Summary:
+        """The numbers of all calls of this client so far."""
+        return self._tally.summary()
+
+    def map(self, prompts: Source, *, model: str | Endpoint | None = None, **options: Unpack[RunOptions]) -> Run[str]:
+        """Ask every prompt: a Run, which gives one Result per prompt and starts when it is consumed.
+
+        Args:
+            prompts: Text, message lists or Prompts; a list, any iterable, or an async iterable without end. It is pulled
+                as answers come in, about two prompts per slot ahead.
+            model: Another model for this run.
+            options: See `RunOptions`.
+
+        Raises:
+            ConfigError: One prompt instead of many, an unknown option, or, in a list, a prompt that is none or an id that
+                is there twice. In a source without a length such a prompt costs its own Result only.
+        """
+        check_options(options, RUN_OPTIONS)
+        _check_source(prompts)
+        return self._run(prompts, model, {**self._options, **options})
+
+    async def call(
+        self, prompt: Promptable, *, model: str | Endpoint | None = None, **options: Unpack[CallOptions]
+    ) -> Result[str]:
+        """Ask one prompt. A failure is in `Result.error` and raised by `Result.value`; only ConfigError is raised here."""
+        check_options(options, CALL_OPTIONS)
+        patience: Mapping[str, Any] = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
+        report = await self._run([prompt_of(prompt)], model, patience)
+        return report[0]
+
+    async def aclose(self) -> None:
+        """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
+        here = asyncio.get_running_loop()
+        for run in list(self._runs):
+            if run.loop in (None, here):
+                await run.leave()
+        await self._wire.aclose()
+        for route in self._routes.values():
+            route.hold.leave()
+        self._routes.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        await self.aclose()
+
+    def _run(self, prompts: Any, model: str | Endpoint | None, options: Mapping[str, Any]) -> Run[str]:
+        first = self._route_to(model)
+        shared = Settings.of(options)
+        ids: set[str | int] = set()
+
+        def open(index: int, item: object) -> PromptCall:
+            prompt = prompt_of(item)
+            claim_id(prompt, ids)
+            route = first if prompt.model is None else self._route_to(prompt.model)
+            settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
+            request = Request.of(route.place.model, prompt, settings)
+            cost = route.cost_of(request, settings)
+            return PromptCall(prompt, index if prompt.id is None else prompt.id, route, request, settings, cost, self._tally)
+
+        run: Run[str] = Run(
+            prompts,
+            open,
+            quotas.engine,
+            width=lambda: first.hold.quota.width,
+            progress=options.get("progress"),
+            total=options.get("total"),
+        )
+        self._runs.add(run)
+        return run
+
+    def _route_to(self, model: str | Endpoint | None) -> Route:
+        """The way to `model`, and a hold on its quota, made on first use."""
+        own = model is None or model == self._model
+        endpoint = self._endpoint if own else model if isinstance(model, Endpoint) else Endpoint(str(model))
+        if endpoint not in self._routes:
+            place = place_of(endpoint)
+            lane: Lane = WireLane(self._wire, place) if place.client is None else SdkLane(place.client)
+            self._routes[endpoint] = Route(place, lane, quotas.join(place.quota, endpoint.limits or NO_LIMITS, self))
+        return self._routes[endpoint]
+
+
+def fan_out(
+    prompts: Source, *, model: str | Endpoint, limits: Limits = NO_LIMITS, **options: Unpack[RunOptions]
+) -> Run[str]:
+    """Ask every prompt, with a client of its own that is closed at the end: `report = await fan_out(prompts, model=...)`.
+
+    Takes what `FanOut` and `FanOut.map` take, gives and raises what `FanOut.map` does.
+    """
+    fan = FanOut(model, limits=limits)
+    run = fan.map(prompts, **options)
+    run.close_with(fan.aclose)
+    return run
+
+
+def _completed(model: str | Endpoint, base_url: str | None, api_key: str | None, limits: Limits) -> Endpoint:
+    if not isinstance(model, str | Endpoint):
+        raise ConfigError(f"model must be 'provider/model' or an Endpoint, got {model!r}")
+    if not isinstance(limits, Limits):
+        raise ConfigError(f"limits must be Limits(...), got {limits!r}")
+    endpoint = model if isinstance(model, Endpoint) else Endpoint(model, base_url=base_url, api_key=api_key)
+    if endpoint is model and (base_url is not None or api_key is not None):
+        raise ConfigError("an Endpoint has its own base_url and api_key; say them there")
+    return endpoint if endpoint.limits is not None else replace(endpoint, limits=limits)
+
+
+def _check_source(prompts: object) -> None:
+    """Refuse what is surely a mistake, before anything is sent."""
+    if isinstance(prompts, str | Prompt):
+        raise ConfigError("this is one prompt; ask it with `await fan.call(prompt)`, or hand in a list of prompts")
+    if not isinstance(prompts, Iterable | AsyncIterable):
+        raise ConfigError(f"prompts must be a list, an iterable or an async iterable of prompts, got {prompts!r}")
+    if isinstance(prompts, Mapping):
+        raise ConfigError("a dict is no list of prompts; hand in [Prompt(text, id=key) for key, text in prompts.items()]")
+    if isinstance(prompts, Sized) and isinstance(prompts, Iterable):
+        _check_rows(prompts)
+
+
+def _check_rows(rows: Iterable[object]) -> None:
+    ids: set[str | int] = set()
+    for index, row in enumerate(rows):
+        if isinstance(row, Mapping):
+            raise ConfigError(
+                f"prompt {index} is one message, a dict; a prompt is a list of messages: hand in [[message, ...], ...], "
+                "or use `fan.call(messages)` for one conversation"
+            )
+        try:
+            claim_id(prompt_of(row), ids)
+        except ConfigError as exc:
+            raise ConfigError(f"prompt {index}: {exc}") from exc
+
+
+def claim_id(prompt: Prompt, taken: set[str | int]) -> None:
+    """Note the prompt's own id, if it has one; raises ConfigError if another prompt of the run has it."""
+    if prompt.id is None:
+        return
+    if prompt.id in taken:
+        raise ConfigError(f"the id {prompt.id!r} is there twice; ids must be unique within a run")
+    taken.add(prompt.id)

@@ -1,0 +1,208 @@
+"""What is asked, and with which options: the words of a call, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from ..core.retry import RetryPolicy
+from ..core.tokens import estimate_tokens
+from ..errors import ConfigError
+from ..executor import check_seconds, retry_policy
+from ..run import Progress
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam as Message
+
+    from .endpoint import Endpoint
+
+
+class Params(TypedDict, total=False):
+    """The SDK's request arguments, under its names; they are sent as they are."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_completion_tokens: int
+    seed: int
+    stop: str | list[str]
+    frequency_penalty: float
+    presence_penalty: float
+    reasoning_effort: str
+    logprobs: bool
+    top_logprobs: int
+    service_tier: str
+    metadata: Mapping[str, str]
+    extra_headers: Mapping[str, str]
+    extra_body: Mapping[str, object]
+
+
+class CallOptions(Params, total=False):
+    """A call: the SDK's words, and how hard to try.
+
+    Args:
+        instructions: A system message that is put before every prompt.
+        timeout: Seconds for one attempt, 600 by default (the SDK's own); time in our queue never counts.
+        max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
+        retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
+    """
+
+    instructions: str
+    timeout: float
+    max_retries: int
+    retry_for: float
+
+
+class RunOptions(CallOptions, total=False):
+    """A run: what many calls share besides.
+
+    Args:
+        progress: True for a bar, False for none, or a function that gets a Summary from time to time (if it raises, the
+            run ends). By default a bar in a notebook, silence elsewhere.
+        total: How many prompts will come, for the bar, where the source cannot tell.
+    """
+
+    progress: Progress
+    total: int
+
+
+TRY_OPTIONS = frozenset({"instructions", "timeout", "max_retries", "retry_for"})
+CALL_OPTIONS = frozenset(CallOptions.__annotations__) | TRY_OPTIONS | frozenset(Params.__annotations__)
+RUN_OPTIONS = CALL_OPTIONS | {"progress", "total"}
+DEFAULT_TIMEOUT = 600.0  # openai SDK 3.54: DEFAULT_TIMEOUT
+
+
+class Prompt:
+    """One prompt, and what sets it apart from the others of its run.
+
+    Args:
+        content: Text, or a list of message dicts as the SDK takes them.
+        id: Comes back as `Result.id`; unique within a run. By default the position.
+        model: The model for this one, "openai/gpt-5-mini", or an Endpoint.
+        tag: Anything; comes back as `Result.tag`, is never sent.
+        options: What this one does otherwise than its run: see `CallOptions`.
+
+    Raises:
+        ConfigError: The content is no prompt, or an option is unknown or out of its range.
+    """
+
+    __slots__ = ("content", "id", "model", "options", "tag")
+
+    def __init__(
+        self,
+        content: str | Sequence[Message],
+        *,
+        id: str | int | None = None,
+        model: str | Endpoint | None = None,
+        tag: object = None,
+        **options: Unpack[CallOptions],
+    ) -> None:
+        _check_content(content)
+        if id is not None and not isinstance(id, str | int):
+            raise ConfigError(f"id must be text or a whole number, got {id!r}")
+        check_options(options, CALL_OPTIONS)
+        self.content = content
+        self.id = id
+        self.model = model
+        self.tag = tag
+        self.options: Mapping[str, Any] = options
+
+    def __repr__(self) -> str:
+        return f"Prompt({self.content!r}, id={self.id!r})"
+
+
+def prompt_of(item: object) -> Prompt:
+    """`item` as a Prompt: itself, or text or messages wrapped in one. Raises ConfigError for anything else."""
+    return item if isinstance(item, Prompt) else Prompt(item)  # type: ignore[arg-type]  # the constructor checks it
+
+
+def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse a word that is no option here, and a value out of its range, before anything is sent."""
+    for name in options.keys() - known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
+        raise ConfigError(f"there is no option {name!r} here; {hint}")
+    check_seconds("timeout", options.get("timeout"))
+    retry_policy(options.get("max_retries", 0), options.get("retry_for"))
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in options and (not isinstance(options[name], int) or options[name] < 1):
+            raise ConfigError(f"{name} must be a whole number >= 1, got {options[name]!r}")
+
+
+REFUSED = {
+    "n": "ask once per answer: one prompt, one Result",
+    "stream": "answers are read whole",
+    "messages": "hand the messages in as the prompt",
+}
+
+
+def _check_content(content: object) -> None:
+    if isinstance(content, str):
+        return
+    if not isinstance(content, Sequence) or not content or not all(isinstance(each, Mapping) for each in content):
+        raise ConfigError(f"a prompt is text, a list of message dicts, or a Prompt; got {_short(content)}")
+    for message in content:
+        if "role" not in message:
+            raise ConfigError(f"a message needs a 'role' ('user', say), got {_short(message)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of one call, sorted: what is sent, and how hard to try."""
+
+    params: Mapping[str, Any]
+    instructions: str | None
+    timeout: float
+    retry: RetryPolicy
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """The settings that these (checked) options make."""
+        return cls(
+            params={name: value for name, value in options.items() if name in Params.__annotations__ and value is not None},
+            instructions=options.get("instructions"),
+            timeout=options.get("timeout") or DEFAULT_TIMEOUT,
+            retry=retry_policy(options.get("max_retries", 5), options.get("retry_for")),
+        )
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens that an answer may have, if that was said."""
+        most: int | None = self.params.get("max_completion_tokens", self.params.get("max_tokens"))
+        return most
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: a model, messages in order, parameters under the SDK's names."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, model: str, prompt: Prompt, settings: Settings) -> Request:
+        """The request for `prompt`."""
+        content: Any = prompt.content
+        messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
+        if settings.instructions:
+            messages.insert(0, {"role": "system", "content": settings.instructions})
+        return cls(model, messages, settings.params)
+
+    def input_tokens(self) -> int:
+        """About how many tokens the messages have."""
+        return sum(_tokens_of(message.get("content")) for message in self.messages)
+
+
+def _tokens_of(content: object) -> int:
+    if isinstance(content, str):
+        return estimate_tokens(content)
+    parts = content if isinstance(content, Iterable) else ()
+    return sum(estimate_tokens(part["text"]) for part in parts if isinstance(part, Mapping) and "text" in part)

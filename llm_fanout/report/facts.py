@@ -1,0 +1,89 @@
+"""What there is to say about a run, in words: the same for a terminal and for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import Kind
+from ..results import Metric, Report, Result, Summary
+
+TIMES: tuple[tuple[str, Metric], ...] = (
+    ("latency", "latency"),
+    ("queue time", "queue_time"),
+    ("service time", "service_time"),
+)
+QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+BINDING = {
+    "requests": "the requests a minute (rpm)",
+    "tokens": "the tokens a minute (tpm)",
+    "concurrency": "free slots (max_concurrency)",
+    "permits": "the rate (rate=)",
+    "gate": "the provider, which asked for patience (429)",
+    "provider": "nothing but the answers themselves",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A Report in words. `times` has a row per metric, `errors` one per kind with the first message of that kind."""
+
+    headline: str
+    lines: list[tuple[str, str]]
+    times: list[tuple[str, list[str]]]
+    errors: list[tuple[Kind, int, str]]
+
+
+def facts_of(what: Report[object] | Summary) -> Facts:
+    """What there is to say about `what`; a Summary alone has no times and no messages."""
+    summary = what if isinstance(what, Summary) else what.summary
+    report = what if isinstance(what, Report) else Report[object]((), summary)
+    return Facts(_headline(summary), list(_lines(summary)), list(_times(report)), list(_errors(summary, report)))
+
+
+def seconds(value: float) -> str:
+    """`value` seconds with three significant digits, in a unit that suits it."""
+    if value < 1:
+        return f"{value * 1000:.3g} ms" if value >= 0.0005 else "0 ms"
+    if value < 120:
+        return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without anything that could drive a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _headline(summary: Summary) -> str:
+    calls = f"{summary.done:,}" if summary.total in (None, summary.done) else f"{summary.done:,} of {summary.total:,}"
+    end = "" if summary.stopped is None else f"; stopped: {printable(str(summary.stopped))}"
+    return f"{calls} calls in {seconds(summary.elapsed)}: {summary.succeeded:,} succeeded, {summary.failed:,} failed{end}"
+
+
+def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    yield "attempts", f"{summary.attempts:,}"
+    usage = summary.usage
+    if usage.input_tokens or usage.output_tokens:
+        cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+        yield "tokens", f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
+        unpriced = f"; {summary.unpriced:,} answers have no known price" if summary.unpriced else ""
+        yield "cost", f"${summary.cost:,.4f}{unpriced}"
+    yield "waited for", BINDING.get(summary.binding, summary.binding)
+
+
+def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:
+    if report.successes:
+        for name, metric in TIMES:
+            yield name, [seconds(report.quantile(q, metric)) for _, q in QUANTILES]
+
+
+def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, int, str]]:
+    first: dict[Kind, Result[object]] = {}
+    for result in report.failures:
+        if result.error is not None:
+            first.setdefault(result.error.kind, result)
+    for kind, count in summary.errors.items():
+        example = first.get(kind)
+        yield kind, count, "" if example is None else printable(f"{example.id}: {example.error}")

@@ -1,0 +1,40 @@
+"""A Report as a notebook cell: plain tables, no script, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from ..results import Report, Summary
+from .facts import QUANTILES, facts_of
+
+ANSWERS = 5  # results shown
+LENGTH = 120  # characters shown of an answer
+
+
+def render(what: Report[object] | Summary) -> str:
+    """What `text.render` says, and the first answers, with everything that came from outside escaped."""
+    facts = facts_of(what)
+    parts = [f"<p><b>{escape(facts.headline)}</b></p>", _table((), facts.lines)]
+    if facts.times:
+        rows = [(label, *times) for label, times in facts.times]
+        parts.append(_table(("", *(name for name, _ in QUANTILES)), rows))
+    if facts.errors:
+        rows = [(kind, f"{count:,}", example) for kind, count, example in facts.errors]
+        parts.append(_table(("failed", "calls", "first"), rows))
+    if isinstance(what, Report) and len(what):
+        parts.append(_answers(what))
+    return "".join(parts)
+
+
+def _answers(report: Report[object]) -> str:
+    rows = [(str(result.id), str(result.error or result.text)[:LENGTH]) for result in report[:ANSWERS]]
+    more = len(report) - len(rows)
+    table = _table(("id", "answer"), rows)
+    return table + (f"<p>and {more:,} more</p>" if more else "")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    header = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
+    body = "".join(f"<tr>{''.join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{header}{body}</table>"

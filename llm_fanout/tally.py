@@ -1,0 +1,101 @@
+"""The running numbers of a run, and the Summary they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import clock
+from .core.quota import Quota
+from .errors import Kind, Stopped
+from .results import NO_USAGE, Result, Summary, Usage, cost_of
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts what happens to the calls of one run, on its loop's thread; `summary` may be read from any."""
+
+    total: int | None = None
+    attempts: int = 0
+    in_flight: int = 0
+    stopped: Stopped | None = None
+    _succeeded: int = 0
+    _errors: Counter[Kind] = field(default_factory=Counter)
+    _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
+    _quotas: dict[Quota, dict[str, float]] = field(default_factory=dict)
+    _began: float | None = None
+    _ended: float | None = None
+
+    def begin(self) -> None:
+        """The run starts."""
+        self._began = clock.now()
+
+    def end(self) -> None:
+        """The run has ended."""
+        self._ended = clock.now()
+
+    def waits_for(self, quota: Quota) -> None:
+        """A call of the run needs `quota`; from now on the run may be held up by it."""
+        if quota not in self._quotas:
+            self._quotas[quota] = dict(quota.held)  # type: ignore[arg-type]  # literal keys read as plain str
+
+    def count(self, result: Result[Any]) -> None:
+        """A call has ended."""
+        if result.error is not None:
+            self._errors[result.error.kind] += 1
+            return
+        self._succeeded += 1
+        if result.model:
+            # By thousands of input tokens: list prices change at round numbers of them and are linear in between.
+            key = result.model, result.usage.input_tokens // 1000
+            calls, usage = self._usage.get(key, (0, NO_USAGE))
+            self._usage[key] = calls + 1, usage + result.usage
+
+    def summary(self) -> Summary:
+        """The numbers as of now."""
+        failed = self._errors.total()
+        elapsed = self._elapsed()
+        cost, unpriced = self._cost()
+        return Summary(
+            total=self.total,
+            done=self._succeeded + failed,
+            succeeded=self._succeeded,
+            failed=failed,
+            in_flight=self.in_flight,
+            attempts=self.attempts,
+            cost=cost,
+            unpriced=unpriced,
+            usage=sum((usage for _, usage in list(self._usage.values())), NO_USAGE),
+            elapsed=elapsed,
+            eta=self._eta(self._succeeded + failed, elapsed),
+            binding=self._binding(),
+            errors=dict(self._errors.copy().most_common()),
+            stopped=self.stopped,
+        )
+
+    def _elapsed(self) -> float:
+        if self._began is None:
+            return 0.0
+        return (clock.now() if self._ended is None else self._ended) - self._began
+
+    def _eta(self, done: int, elapsed: float) -> float | None:
+        if self.total is None or not done:
+            return None
+        return elapsed / done * (self.total - done)
+
+    def _cost(self) -> tuple[float, int]:
+        cost, unpriced = 0.0, 0
+        for (model, thousands), (calls, usage) in list(self._usage.items()):
+            price = cost_of(model, usage, thousands * 1000)
+            cost += price or 0.0
+            unpriced += 0 if price is not None else calls
+        return cost, unpriced
+
+    def _binding(self) -> str:
+        waits: Counter[str] = Counter()
+        for quota, before in list(self._quotas.items()):
+            for limit, seconds in list(quota.held.items()):
+                waits[limit] += seconds - before.get(limit, 0.0)  # type: ignore[assignment]  # seconds, not a count
+        longest = waits.most_common(1)
+        return longest[0][0] if longest and longest[0][1] > 0 else "provider"
