@@ -316,15 +316,16 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]
     with tempfile.NamedTemporaryFile("w", dir=place.parent, prefix=f".{place.name}.", delete=False, encoding="utf-8") as f:
         try:
             for row in rows:
-                f.write(_json(row) + "\n")
+                f.write(json_line(row))
         except BaseException:
             os.unlink(f.name)
             raise
     os.replace(f.name, place)
 
 
-def _json(row: Mapping[str, object]) -> str:
+def json_line(row: Mapping[str, object]) -> str:
+    """A row as one line of JSON, its line break included."""
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as exc:
         raise FanOutError(f"result {row.get('id')!r} cannot be written as JSON: {exc}; write values that JSON has") from exc

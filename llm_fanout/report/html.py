@@ -35,6 +35,10 @@ def _answers(report: Report[object]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    header = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
-    body = "".join(f"<tr>{''.join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{header}{body}</table>"
+    header = _row("th", head) if head else ""
+    return f"<table>{header}{''.join(_row('td', row) for row in rows)}</table>"
+
+
+def _row(tag: str, cells: Iterable[str]) -> str:
+    filled = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)
+    return f"<tr>{''.join(filled)}</tr>"

@@ -1,0 +1,114 @@
+"""Prompts as lines of JSON: each checked by itself, each fault told with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from .errors import ConfigError
+from .llm.prompt import Prompt
+
+EXPECTED = '{"id": ..., "prompt": "..."}, {"id": ..., "messages": [...]} or "a string"'
+
+
+class BadRow(ConfigError):
+    """A line that is no prompt."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    role: str
+
+
+class _Row(BaseModel):
+    """What a row may say. It can set neither a base URL, nor headers, nor a key: rows come from outside."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    id: str | int | None = None
+    prompt: str | None = None
+    messages: list[_Message] | None = Field(None, min_length=1)
+    model: str | None = None
+    instructions: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    reasoning_effort: str | None = None
+
+    @model_validator(mode="after")
+    def _one_question(self) -> _Row:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("needs either 'prompt' or 'messages'")
+        return self
+
+    def to_prompt(self) -> Prompt:
+        said: dict[str, Any] = self.model_dump(exclude_none=True)
+        content = said.pop("prompt", None) or said.pop("messages", "")
+        return Prompt(content, **said)
+
+
+_LINE: TypeAdapter[str | _Row] = TypeAdapter(str | _Row)
+
+
+class RowReader:
+    """Reads JSON lines one after another, and knows which line it is at.
+
+    Args:
+        skip: Leave a bad row out, and note what is wrong with it in `faults`, instead of raising.
+    """
+
+    def __init__(self, *, skip: bool = False) -> None:
+        self.faults: list[str] = []
+        self._skip = skip
+        self._line = 0
+        self._ids: dict[str | int, int] = {}
+
+    def read(self, line: str) -> Prompt | None:
+        """The prompt of the next line; None if the line is empty or left out.
+
+        Raises:
+            BadRow: With the line's number, what is wrong with it, and what was expected.
+        """
+        self._line += 1
+        if not line.strip():
+            return None
+        try:
+            return self._claimed(_prompt_of(line))
+        except BadRow as exc:
+            fault = f"line {self._line}: {exc}"
+            if not self._skip:
+                raise BadRow(fault) from exc
+            self.faults.append(fault)
+            return None
+
+    def read_all(self, lines: Iterable[str]) -> Iterator[Prompt]:
+        """The prompts of all lines, in order."""
+        for line in lines:
+            if (prompt := self.read(line)) is not None:
+                yield prompt
+
+    def _claimed(self, prompt: Prompt) -> Prompt:
+        if prompt.id is not None:
+            first = self._ids.setdefault(prompt.id, self._line)
+            if first != self._line:
+                raise BadRow(f"the id {prompt.id!r} was there already, in line {first}; ids must be unique")
+        return prompt
+
+
+def _prompt_of(line: str) -> Prompt:
+    try:
+        row = _LINE.validate_json(line)
+    except ValidationError as exc:
+        raise BadRow(f"{_first_fault(exc)}; expected {EXPECTED}, got {line.strip()[:80]!r}") from exc
+    return Prompt(row) if isinstance(row, str) else row.to_prompt()
+
+
+def _first_fault(exc: ValidationError) -> str:
+    # Of the two things that a line may be, a string or an object, the faults of the object say more.
+    faults = [fault for fault in exc.errors() if fault["loc"][:1] != ("str",)] or exc.errors()
+    place = ".".join(str(part) for part in faults[0]["loc"] if part not in ("str", "_Row"))
+    return f"{place}: {faults[0]['msg']}" if place else faults[0]["msg"]
