@@ -145,7 +145,8 @@ class Executor:
                 _id_of(task, index, check)
 
         def open(index: int, task: Task[R]) -> _FunctionCall[R]:
-            return self._call(task.fn, task.args, _id_of(task, index, seen), task)
+            id = _id_of(task, index, seen)
+            return self._call(task.fn, task.args, id, task)
 
         return self._run(tasks, open, progress)
 

@@ -178,6 +178,28 @@ def _error_of(failure: Mapping[str, Any], partial: str) -> CallError:
     return ERROR_OF_KIND[kind](failure["message"], kind=kind, status=status, retry_after=retry_after, partial=partial)
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Tokens of the answers of one model, by the size of their requests, for prices may depend on it.
+
+    Attributes:
+        model: Provider and model.
+        request_size: Input tokens of each of these calls, rounded down to thousands.
+        calls: How many answers.
+        usage: Their tokens together.
+    """
+
+    model: str
+    request_size: int
+    calls: int
+    usage: Usage
+
+    @property
+    def cost(self) -> float | None:
+        """USD; None if the price is not known."""
+        return cost_of(self.model, self.usage, self.request_size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The numbers of a run, live or final.
@@ -187,9 +209,7 @@ class Summary:
         done: Calls that have ended, well or not: `succeeded + failed`.
         in_flight: Attempts under way.
         attempts: Tries so far, of all calls.
-        cost: USD of the answers whose price is known.
-        unpriced: Answers whose price is not known.
-        usage: Tokens of all answers.
+        spending: Tokens by model; what `usage`, `cost` and `unpriced` are read from.
         elapsed: Seconds since the run started, until it ended.
         eta: Seconds until the end at the pace so far; None if that cannot be told.
         binding: What the run waited for most: "requests", "tokens", "concurrency", "permits", "gate" (a refusal's
@@ -204,14 +224,27 @@ class Summary:
     failed: int = 0
     in_flight: int = 0
     attempts: int = 0
-    cost: float = 0.0
-    unpriced: int = 0
-    usage: Usage = NO_USAGE
+    spending: Sequence[Spending] = ()
     elapsed: float = 0.0
     eta: float | None = None
     binding: str = "provider"
     errors: Mapping[Kind, int] = field(default_factory=dict)
     stopped: Stopped | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all answers."""
+        return sum((each.usage for each in self.spending), NO_USAGE)
+
+    @property
+    def cost(self) -> float:
+        """USD of the answers whose price is known (prices are looked up when this is read)."""
+        return sum(each.cost or 0.0 for each in self.spending)
+
+    @property
+    def unpriced(self) -> int:
+        """Answers whose price is not known."""
+        return sum(each.calls for each in self.spending if each.cost is None)
 
     @property
     def failure_ratio(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from . import clock
 from .core.quota import Quota
 from .errors import Kind, Stopped
-from .results import NO_USAGE, Result, Summary, Usage, cost_of
+from .results import NO_USAGE, Result, Spending, Summary, Usage
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Tally:
         """The numbers as of now."""
         failed = self._errors.total()
         elapsed = self._elapsed()
-        cost, unpriced = self._cost()
+        spending = [Spending(model, size * 1000, *sums) for (model, size), sums in list(self._usage.items())]
         return Summary(
             total=self.total,
             done=self._succeeded + failed,
@@ -64,9 +64,7 @@ class Tally:
             failed=failed,
             in_flight=self.in_flight,
             attempts=self.attempts,
-            cost=cost,
-            unpriced=unpriced,
-            usage=sum((usage for _, usage in list(self._usage.values())), NO_USAGE),
+            spending=spending,
             elapsed=elapsed,
             eta=self._eta(self._succeeded + failed, elapsed),
             binding=self._binding(),
@@ -83,14 +81,6 @@ class Tally:
         if self.total is None or not done:
             return None
         return elapsed / done * (self.total - done)
-
-    def _cost(self) -> tuple[float, int]:
-        cost, unpriced = 0.0, 0
-        for (model, thousands), (calls, usage) in list(self._usage.items()):
-            price = cost_of(model, usage, thousands * 1000)
-            cost += price or 0.0
-            unpriced += 0 if price is not None else calls
-        return cost, unpriced
 
     def _binding(self) -> str:
         waits: Counter[str] = Counter()

@@ -9,6 +9,8 @@ Rates = tuple[float, float, float]  # USD per token: fresh input, output, cached
 
 def rates(model: str, request_size: int) -> Rates | None:
     """The rates of `model` ("openai/gpt-5-mini") for a call of so many input tokens; None if they are not known."""
+    if model.startswith("sim/"):
+        return None  # simulated answers have no price, and it takes no price list to know
     return _rates(model, max(request_size // 1000 * 1000 + 500, 500))
 
 

@@ -1,0 +1,127 @@
+"""The provider in a box: the simulated server in a thread of this process, or in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from ..errors import ConfigError
+from .config import SimConfig
+from .server import SimServer
+
+HOST = "127.0.0.1"
+BACKLOG = 4096  # connections that may wait to be accepted
+
+
+class Box:
+    """A simulated provider on loopback, in a thread of its own: real sockets, and no loop of yours is kept busy.
+
+        with Box(SimConfig(rpm=300, faults={"500": 0.05})) as box:
+            fan = FanOut("sim/anything", base_url=box.url)
+
+    Args:
+        config: What the provider is like; by default without limits and faults, about a second an answer.
+        port: On 127.0.0.1; 0 picks a free one.
+    """
+
+    def __init__(self, config: SimConfig | None = None, *, port: int = 0) -> None:
+        self.config = config or SimConfig()
+        self._port = port
+        self._thread: threading.Thread | None = None
+        self._url = ""
+
+    @property
+    def url(self) -> str:
+        """The base URL, "http://127.0.0.1:PORT/v1"; ConfigError before it is started."""
+        if self._thread is None:
+            raise ConfigError("this box is not started; use `with Box(...) as box:`, or start()")
+        return self._url
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the server has seen so far: see `Stats.snapshot`."""
+        asked = asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop)
+        return asked.result()
+
+    def start(self) -> Self:
+        """Start serving; returns when the port is open. Raises OSError if it cannot be had."""
+        if self._thread is None:
+            ready: Future[str] = Future()
+            self._thread = threading.Thread(target=self._main, args=(ready,), name="llm_fanout.sim", daemon=True)
+            self._thread.start()
+            try:
+                self._url = ready.result()
+            except OSError:
+                self._thread = None
+                raise
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; connections that are open are closed. Stopping twice does no harm."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._enough.set)
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _main(self, ready: Future[str]) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._enough = asyncio.Event()
+            self._server = SimServer(self.config)
+            try:
+                runner.run(_serving(self._server, self._port, ready.set_result, self._enough))
+            except OSError as exc:
+                ready.set_exception(exc)
+
+    async def _snapshot(self) -> dict[str, Any]:
+        return self._server.stats.snapshot()
+
+
+def serve(config: SimConfig, port: int, on_ready: Callable[[str], object]) -> None:
+    """Serve in the foreground until Ctrl-C or SIGTERM; `on_ready` gets the base URL once the port is open."""
+
+    async def until_told() -> None:
+        enough = asyncio.Event()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(each, enough.set)
+        await _serving(SimServer(config), port, on_ready, enough)
+
+    asyncio.run(until_told())
+
+
+async def _serving(server: SimServer, port: int, on_ready: Callable[[str], object], enough: asyncio.Event) -> None:
+    runner = web.AppRunner(server.app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, HOST, port, backlog=BACKLOG)
+        await site.start()
+        on_ready(f"http://{HOST}:{runner.addresses[0][1]}/v1")
+        await enough.wait()
+    finally:
+        await runner.cleanup()
+
+
+_lock = threading.Lock()
+_embedded: dict[int, Box] = {}
+
+
+def embedded() -> Box:
+    """The box behind `sim/...`: one for each process, started on first use, gone with the process."""
+    with _lock:
+        if os.getpid() not in _embedded:
+            _embedded[os.getpid()] = Box().start()  # a fork copies no threads: the child starts its own
+        return _embedded[os.getpid()]

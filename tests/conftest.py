@@ -1,0 +1,36 @@
+"""What tests share: virtual time, and loops that must be left clean."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import looptime
+import pytest
+from support import Simulate
+
+from llm_fanout import clock
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate[Any]:
+    """Runs an async function on a loop whose time passes at once: sleeps cost nothing, and are exact."""
+
+    def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        loop = looptime.new_event_loop(start=1_000.0)
+        monkeypatch.setattr(clock, "now", loop.time)
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Any:
+    """What a test forgets to close is found in that test, not in a later one."""
+    yield
+    gc.collect()

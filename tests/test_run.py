@@ -1,0 +1,506 @@
+"""A run, however it is consumed, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from support import Simulate, consume, in_thread
+
+from llm_fanout import ConfigError, Executor, RunFailed, Summary, Unavailable
+from llm_fanout.run import PARKED_CAP, WINDOW
+
+
+async def echo(number: int) -> int:
+    await asyncio.sleep(1 + number % 3)
+    return number
+
+
+def test_iterating_gives_results_as_they_are_done(simulate: Simulate[Any]) -> None:
+    """`async for` hands each result over as soon as it is there, exactly once."""
+
+    async def last_first(number: int) -> int:
+        await asyncio.sleep(10 - number)
+        return number
+
+    async def main() -> Any:
+        return [result.value async for result in Executor().map(last_first, range(6))]
+
+    assert simulate(main) == [5, 4, 3, 2, 1, 0]
+
+
+def test_ordered_gives_input_order(simulate: Simulate[Any]) -> None:
+    """`ordered` hands them over in input order, exactly once."""
+
+    async def main() -> Any:
+        return [result.value async for result in Executor(max_concurrency=2).map(echo, range(20)).ordered()]
+
+    assert simulate(main) == list(range(20))
+
+
+def test_async_sources_are_pulled(simulate: Simulate[Any]) -> None:
+    """An async iterable is as good as an iterable, and slow items of it block nobody."""
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(4):
+            await asyncio.sleep(10)
+            yield number
+
+    async def main() -> Any:
+        report = await Executor().map(echo, source())
+        return report.values, report.summary.elapsed
+
+    assert simulate(main) == ([0, 1, 2, 3], pytest.approx(41, abs=0.01))
+
+
+def test_awaiting_twice_gives_the_same_report(simulate: Simulate[Any]) -> None:
+    """A run that was awaited is done: awaiting it again runs nothing again."""
+
+    async def main() -> Any:
+        run = Executor().map(echo, range(3))
+        first, second = await run, await run
+        return first.values, second.values, second.summary.attempts
+
+    assert simulate(main) == ([0, 1, 2], [0, 1, 2], 3)
+
+
+def test_two_may_await_one_run(simulate: Simulate[Any]) -> None:
+    """Two tasks that await the same run get the same values."""
+
+    async def main() -> Any:
+        run = Executor().map(echo, range(3))
+        reports = await asyncio.gather(run, run)
+        return [report.values for report in reports]
+
+    assert simulate(main) == [[0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("first", ["await", "iterate"])
+def test_iterating_what_was_consumed_is_an_error(simulate: Simulate[Any], first: str) -> None:
+    """Results are handed over once: iterating again says so."""
+
+    async def main() -> None:
+        run = Executor().map(echo, range(3))
+        if first == "await":
+            await run
+        else:
+            async for _ in run:
+                pass
+        run.ordered()
+
+    with pytest.raises(ConfigError, match="consumed already"):
+        simulate(main)
+
+
+def test_awaiting_what_is_iterated_is_an_error(simulate: Simulate[Any]) -> None:
+    """A run that was iterated has no report of results to give."""
+
+    async def main() -> None:
+        run = Executor().map(echo, range(3))
+        async for _ in run:
+            pass
+        await run
+
+    with pytest.raises(ConfigError, match="consumed already"):
+        simulate(main)
+
+
+def test_a_run_nobody_consumes_warns() -> None:
+    """Forgetting `await` is told when the run is thrown away."""
+    run = Executor().map(echo, range(3))
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        del run
+        gc.collect()
+
+
+def test_an_empty_source_gives_an_empty_report(simulate: Simulate[Any]) -> None:
+    """No items, no results, no error."""
+
+    async def main() -> Any:
+        return await Executor().map(echo, [])
+
+    report = simulate(main)
+
+    assert len(report) == 0
+    assert report.summary.total == 0
+
+
+def test_leaving_the_run_early_cancels_the_rest(simulate: Simulate[Any]) -> None:
+    """`async with run` cancels what is in flight on leaving, awaits its clean-up, and starts nothing more."""
+    cleaned: list[int] = []
+
+    async def long(number: int) -> int:
+        try:
+            await asyncio.sleep(number + 1)
+        finally:
+            await asyncio.sleep(0.5)
+            cleaned.append(number)
+        return number
+
+    async def main() -> Any:
+        async with Executor(max_concurrency=4).map(long, range(100)) as run:
+            async for result in run:
+                first = result.value
+                break
+        return first, run.summary, len(asyncio.all_tasks())
+
+    first, summary, tasks = simulate(main)
+
+    assert first == 0
+    assert sorted(cleaned) == [0, 1, 2, 3, 4]
+    assert summary.in_flight == 0
+    assert summary.total == 100
+    assert tasks <= 2  # the second is asyncio closing the abandoned iterator
+
+
+def test_leaving_a_run_that_never_started_is_silent(simulate: Simulate[Any]) -> None:
+    """`async with run: pass` sends nothing, and does not warn."""
+
+    async def main() -> Any:
+        async with Executor().map(echo, range(3)) as run:
+            pass
+        return await run
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = simulate(main)
+
+    assert [result.error.kind for result in report] == ["not_attempted"] * 3
+
+
+def test_cancel_ends_the_run_with_a_report(simulate: Simulate[Any]) -> None:
+    """After `cancel` every item has exactly one Result: done, cancelled or not attempted; whoever awaits gets them."""
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=2).map(echo, range(50))
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(2.5)
+        run.cancel()
+        run.cancel()
+        return await waiting
+
+    report = simulate(main)
+
+    assert [result.index for result in report] == list(range(50))
+    assert report.summary.succeeded == 2
+    assert set(report.summary.errors) == {"cancelled", "not_attempted"}
+    assert report.summary.stopped is not None
+    assert "the run was cancelled" in str(report)
+
+
+def test_cancel_after_the_end_changes_nothing(simulate: Simulate[Any]) -> None:
+    """A run that is over cannot be cancelled."""
+
+    async def main() -> Any:
+        run = Executor().map(echo, range(2))
+        await run
+        run.cancel()
+        return run.summary.stopped
+
+    assert simulate(main) is None
+
+
+def test_cancel_after_the_source_has_ended(simulate: Simulate[Any]) -> None:
+    """When all items were handed in, those that wait, run or are in backoff are ended."""
+
+    async def main() -> Any:
+        async def third_fails(number: int) -> int:
+            if number == 2:
+                raise ConnectionError("again and again")
+            return await echo(number)
+
+        run = Executor(max_concurrency=3).map(third_fails, range(5))
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(0.001)
+        run.cancel()
+        return await waiting, asyncio.all_tasks()
+
+    report, tasks = simulate(main)
+
+    assert [result.error.kind for result in report] == ["cancelled"] * 5
+    assert len(tasks) == 1
+
+
+def test_cancel_from_another_thread() -> None:
+    """`cancel` may be called from any thread."""
+
+    async def main() -> Any:
+        run = Executor().map(asyncio.sleep, [60.0] * 5)
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=run.cancel)
+        thread.start()
+        report = await waiting
+        thread.join()
+        return report
+
+    report = in_thread(lambda: asyncio.run(main()))
+
+    assert {result.error.kind for result in report} == {"cancelled"}
+
+
+def test_cancelling_the_consumer_cancels_the_calls_and_keeps_what_is_done(simulate: Simulate[Any]) -> None:
+    """The task that awaits is cancelled: calls are cleaned up, CancelledError goes on, `report` has what was done."""
+    cleaned: list[int] = []
+
+    async def watched(number: int) -> int:
+        try:
+            return await echo(number)
+        finally:
+            cleaned.append(number)
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=4).map(watched, iter(range(100)))
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(1.5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return run.report, asyncio.all_tasks()
+
+    report, tasks = simulate(main)
+
+    assert [result.value for result in report.successes] == [0, 3]
+    assert len(report) == report.summary.total
+    assert len(cleaned) == report.summary.attempts
+    assert len(tasks) == 1
+
+
+def test_reports_so_far(simulate: Simulate[Any]) -> None:
+    """`report` and `summary` can be read at any time while the run goes on."""
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=2).map(echo, range(4))
+        before = run.summary
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(1.5)
+        during, report = run.summary, run.report
+        await waiting
+        return before, during, report, run.summary
+
+    before, during, report, after = simulate(main)
+
+    assert (before.total, before.done, before.elapsed, before.eta) == (4, 0, 0.0, None)
+    assert (during.done, during.in_flight, during.elapsed) == (1, 2, pytest.approx(1.5))
+    assert during.eta == pytest.approx(4.5)
+    assert [result.index for result in report] == [0]
+    assert (after.done, after.in_flight) == (4, 0)
+    assert after.binding == "concurrency"
+
+
+def test_report_of_an_iterated_run_has_what_nobody_took(simulate: Simulate[Any]) -> None:
+    """Results that were handed over are the taker's; those that were not yet are still there."""
+
+    async def main() -> Any:
+        run = Executor().map(echo, range(6))
+        results = aiter(run)
+        first = await anext(results)
+        await asyncio.sleep(10)
+        report = run.report
+        await results.aclose()  # type: ignore[attr-defined]  # an async generator
+        return first.index, [result.index for result in report]
+
+    assert simulate(main) == (0, [1, 2, 3, 4, 5])
+
+
+def test_read_ahead_is_bounded_by_the_window(simulate: Simulate[Any]) -> None:
+    """A slow reader of an endless source holds it back: never more than a window is pulled and not taken."""
+    pulled = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield pulled
+
+    async def main() -> int:
+        most = taken = 0
+        async with Executor(max_concurrency=10).map(echo, endless()) as run:
+            async for _ in run:
+                taken += 1
+                await asyncio.sleep(0.5)
+                most = max(most, pulled - taken)
+                if taken == 200:
+                    break
+        return most
+
+    assert simulate(main) <= WINDOW * 10 + 1
+
+
+def test_read_ahead_with_every_second_call_backing_off(simulate: Simulate[Any]) -> None:
+    """Calls in backoff do not count against the window, but have their own cap: five windows in all."""
+    pulled = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield pulled
+
+    async def every_second_fails(number: int) -> int:
+        if number % 2:
+            raise ConnectionError("down")
+        return number
+
+    async def main() -> tuple[int, int]:
+        taken = 0
+
+        async def take() -> None:
+            nonlocal taken
+            async for _ in Executor(max_concurrency=10, retry_on=lambda error: 1_000.0).map(every_second_fails, endless()):
+                taken += 1
+
+        taking = asyncio.ensure_future(take())
+        await asyncio.sleep(500)
+        ahead = pulled - taken
+        taking.cancel()
+        await asyncio.wait([taking])
+        return ahead, taken
+
+    ahead, taken = simulate(main)
+
+    assert PARKED_CAP * WINDOW * 10 <= ahead <= (1 + PARKED_CAP) * WINDOW * 10
+    assert taken >= PARKED_CAP * WINDOW * 10 - 1  # healthy calls went on while the others waited
+
+
+def test_a_row_that_cannot_be_opened_costs_itself(simulate: Simulate[Any]) -> None:
+    """A long series of bad rows does not block the loop, nor end the run."""
+    turns = 0
+
+    async def clockwork() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> Any:
+        ticking = asyncio.ensure_future(clockwork())
+        report = await Executor().run(iter([None] * 5_000))  # type: ignore[list-item]  # the bad rows
+        ticking.cancel()
+        return report
+
+    report = simulate(main)
+
+    assert report.summary.errors == {"invalid": 5_000}
+    assert turns > 40
+
+
+def test_progress_is_told(simulate: Simulate[Any]) -> None:
+    """A progress function gets Summaries, not more than ten a second, and the final one last."""
+    told: list[Summary] = []
+
+    async def main() -> Any:
+        return await Executor(max_concurrency=10).map(echo, range(100), progress=told.append)
+
+    simulate(main)
+
+    assert told[-1].done == told[-1].total == 100
+    assert [summary.done for summary in told] == sorted(summary.done for summary in told)
+    assert len(told) <= told[-1].elapsed / 0.1 + 2
+
+
+def test_progress_that_raises_ends_the_run(simulate: Simulate[Any]) -> None:
+    """Whoever watches may stop the run by raising: RunFailed has its exception and the report so far."""
+
+    def alarm(summary: Summary) -> None:
+        if summary.done > 3:
+            raise OverflowError("too expensive")
+
+    async def main() -> Any:
+        await Executor(max_concurrency=2).map(echo, range(50), progress=alarm)
+
+    with pytest.raises(RunFailed, match="progress raised OverflowError") as caught:
+        simulate(main)
+
+    assert isinstance(caught.value.__cause__, OverflowError)
+    assert len(caught.value.report) == 50
+
+
+def test_source_that_raises_while_iterated(simulate: Simulate[Any]) -> None:
+    """Everything that was handed in before is given out first; then RunFailed."""
+
+    def source() -> Iterator[int]:
+        yield from range(3)
+        raise LookupError("end of tape")
+
+    async def main() -> Any:
+        values = []
+        try:
+            async for result in Executor().map(echo, source()).ordered():
+                values.append(result.value)
+        except RunFailed as exc:
+            return values, exc.__cause__
+        return None
+
+    values, cause = simulate(main)
+
+    assert values == [0, 1, 2]
+    assert isinstance(cause, LookupError)
+
+
+def test_times_add_up(simulate: Simulate[Any]) -> None:
+    """`latency` is from handed in to done, `service_time` the last attempt, `queue_time` the rest, retries included."""
+    tries: dict[int, int] = {}
+
+    async def second_time_lucky(number: int) -> int:
+        tries[number] = tries.get(number, 0) + 1
+        await asyncio.sleep(2)
+        if tries[number] == 1:
+            raise Unavailable("busy", kind="server", retry_after=10.0)
+        return number
+
+    async def main() -> Any:
+        return await Executor().map(second_time_lucky, [7])
+
+    result = simulate(main)[0]
+
+    assert result.service_time == pytest.approx(2.0)
+    assert result.latency == pytest.approx(14.25, abs=0.26)
+    assert result.queue_time == pytest.approx(result.latency - 2.0)
+
+
+def test_a_cancelled_call_is_not_swallowed(simulate: Simulate[Any]) -> None:
+    """A function that raises CancelledError by itself ends as cancelled; the others go on."""
+
+    async def quits(number: int) -> int:
+        if number == 1:
+            raise asyncio.CancelledError
+        return number
+
+    async def main() -> Any:
+        return await Executor().map(quits, range(3))
+
+    report = simulate(main)
+
+    assert [result.ok for result in report] == [True, False, True]
+    assert report[1].error.kind == "cancelled"
+
+
+def test_bar_is_drawn_on_request(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`progress=True` asks for the bar; by default only a notebook does."""
+    asked: list[str] = []
+
+    def no_bar(name: str) -> Any:
+        asked.append(name)
+        return lambda: lambda summary: None
+
+    monkeypatch.setattr("llm_fanout.run.hook", no_bar)
+
+    async def main() -> Any:
+        await Executor().map(echo, range(2))
+        await Executor().map(echo, range(2), progress=False)
+        before = list(asked)
+        await Executor().map(echo, range(2), progress=True)
+        monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+        monkeypatch.setitem(__import__("sys").modules, "ipykernel", pytest)
+        await Executor().map(echo, range(2))
+        return before
+
+    assert simulate(main) == []
+    assert asked == ["bar", "bar"]
