@@ -9,9 +9,8 @@ from typing import Any
 from ..core.tokens import estimate_tokens
 
 OPENING = "[simulated answer]"
-WORDS = (
-    ["a", "calm", "model", "in", "a", "box", "says", "plausible", "words", "that", "mean", "little", "and", "cost", "no", "money", "while", "the", "client", "learns", "to", "wait"]
-)
+FILLER = "a calm model in a box says plausible words that mean little and cost no money while the client learns to wait"
+WORDS = tuple(FILLER.split(" "))
 
 
 def answer_text(draw: random.Random, tokens: int) -> str:

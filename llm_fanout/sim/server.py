@@ -104,7 +104,7 @@ class SimServer:
 def _read(body: bytes) -> dict[str, Any] | str:
     """The request, or what is wrong with it."""
     try:
-        asked = json.loads(body)
+        asked: Any = json.loads(body)
     except ValueError:
         return "We could not parse the JSON body of your request."
     messages = asked.get("messages") if isinstance(asked, dict) else None
@@ -114,7 +114,8 @@ def _read(body: bytes) -> dict[str, Any] | str:
         return "you must provide a model parameter"
     if asked.get("stream"):
         return "the simulated provider does not stream"
-    return asked
+    request: dict[str, Any] = asked
+    return request
 
 
 def _spoiled(fault: str | None, body: dict[str, Any]) -> bytes:

@@ -55,8 +55,9 @@ class Stats:
     def snapshot(self) -> dict[str, Any]:
         """All figures.
 
-        Keys: requests, answered (complete 200s), refused (429 of the quota), faults by name, disconnected, in_flight, peak_in_flight, peak_minute (most requests in any 60 s), answered_twice (texts that got more than one
-        complete answer), retried_below (requests that some layer under the client had sent before).
+        Keys: requests, answered (complete 200s), refused (429 of the quota), disconnected, retried_below (requests that
+        some layer under the client had sent before), faults by name, in_flight, peak_in_flight, peak_minute (most
+        requests in any 60 s), answered_twice (texts that got more than one complete answer).
         """
         names = ("requests", "answered", "refused", "disconnected", "retried_below")
         return {
