@@ -16,6 +16,16 @@ from llm_fanout import clock
 T = TypeVar("T")
 
 
+# On Python 3.11 the asyncio plugin of pytest asks for the main thread's loop, which makes one that nobody closes.
+MAIN_LOOP = asyncio.new_event_loop()
+asyncio.set_event_loop(MAIN_LOOP)
+
+
+def pytest_unconfigure() -> None:
+    """Close the main thread's loop."""
+    MAIN_LOOP.close()
+
+
 @pytest.fixture
 def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate[Any]:
     """Runs an async function on a loop whose time passes at once: sleeps cost nothing, and are exact."""

@@ -1,0 +1,281 @@
+"""The engine where several loops and threads meet, and where things end badly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from support import Simulate, consume, in_thread
+
+from llm_fanout import Executor, clock
+from llm_fanout.core.quota import Limits, Quota
+from llm_fanout.core.schedule import Job, Outcome
+from llm_fanout.engine import Engine
+
+
+class Step:
+    """A payload that notes what happens to it."""
+
+    def __init__(self, perform: Callable[[], Coroutine[Any, Any, Outcome]]) -> None:
+        import contextvars
+
+        self.context = contextvars.copy_context()
+        self.shell: Any = None
+        self.perform = perform
+        self.begun = 0
+        self.outcomes: list[Outcome] = []
+
+    def started(self) -> None:
+        self.begun += 1
+
+    def ended(self, attempt: object, outcome: Outcome, verdict: object, now: float) -> None:
+        self.outcomes.append(outcome)
+
+
+async def nothing() -> Outcome:
+    return Outcome()
+
+
+async def forever() -> Outcome:
+    await asyncio.sleep(3600)
+    return Outcome()
+
+
+def job(quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]]) -> tuple[Job, Step]:
+    step = Step(perform)
+    return Job(quota, payload=step), step
+
+
+def test_two_threads_share_the_slots() -> None:
+    """Runs of one executor on two loops in two threads together never have more calls under way than it has slots."""
+    executor = Executor(max_concurrency=4)
+    lock = threading.Lock()
+    running = most = 0
+
+    async def watched(number: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        await asyncio.sleep(0.005)
+        with lock:
+            running -= 1
+        return number
+
+    def run(base: int) -> list[int]:
+        return asyncio.run(consume(executor.map(watched, range(base, base + 40)))).values
+
+    results: dict[int, list[int]] = {}
+    threads = [threading.Thread(target=lambda base=base: results.update({base: run(base)})) for base in (0, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert results == {0: list(range(40)), 100: list(range(100, 140))}
+    assert most <= 4
+
+
+def test_one_loop_wakes_another_that_waits_for_a_slot() -> None:
+    """A call that waits in one loop starts as soon as another loop gives the only slot back."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    held, ended = threading.Event(), threading.Event()
+
+    async def hold() -> Outcome:
+        held.set()
+        await asyncio.sleep(0.05)
+        return Outcome()
+
+    async def holder() -> None:
+        engine.hand_in(job(quota, hold)[0])
+        while not ended.is_set():
+            await asyncio.sleep(0.001)
+
+    async def waiter() -> bool:
+        waiting, step = job(quota, nothing)
+        engine.hand_in(waiting)
+        async with asyncio.timeout(30):
+            while not step.outcomes:
+                await asyncio.sleep(0.001)
+        return True
+
+    thread = threading.Thread(target=lambda: asyncio.run(holder()))
+    thread.start()
+    held.wait()
+    got_it = in_thread(lambda: asyncio.run(waiter()))
+    ended.set()
+    thread.join()
+
+    assert got_it
+
+
+def test_a_loop_that_was_closed_gives_back_what_it_held() -> None:
+    """A loop that ends with a call under way, without cancelling it, does not keep its slot."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    def abandon() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def start() -> None:
+            engine.hand_in(job(quota, forever)[0])
+            engine.hand_in(job(quota, forever)[0])
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(start())
+        task = next(iter(asyncio.all_tasks(loop)))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
+        loop.close()
+
+    async def after() -> list[Outcome]:
+        last, step = job(quota, nothing)
+        engine.hand_in(last)
+        await asyncio.sleep(0.01)
+        return step.outcomes
+
+    in_thread(abandon)
+    outcomes = in_thread(lambda: asyncio.run(after()))
+
+    assert outcomes == [Outcome()]
+    assert quota.is_unused(clock.now())
+
+
+def test_handing_to_a_loop_that_closes_in_between_does_no_harm(simulate: Simulate[Any]) -> None:
+    """The moment between a look at a loop and its closing: the next pump notices, nothing is raised."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    def abandon() -> Any:
+        loop = asyncio.new_event_loop()
+        waiting, step = job(quota, forever)
+
+        async def start() -> None:
+            engine.hand_in(waiting)
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(start())
+        task = next(iter(asyncio.all_tasks(loop)))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
+        loop.close()
+        return step.shell
+
+    shell = in_thread(abandon)
+    shell.close()
+
+    async def after() -> int:
+        engine.hand_in(job(quota, nothing)[0])
+        await asyncio.sleep(1)
+        return len(asyncio.all_tasks())
+
+    assert simulate(after) == 1
+
+
+def test_a_task_cancelled_before_its_first_step_gives_its_slot_back(simulate: Simulate[Any]) -> None:
+    """Cancelled in the very moment in which it started: the lease still comes back, exactly once."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    async def main() -> Any:
+        first, step = job(quota, forever)
+        engine.hand_in(first)
+        assert engine.cancel([first]) == []
+        await asyncio.sleep(0.1)
+        return step.begun, step.outcomes
+
+    begun, outcomes = simulate(main)
+
+    assert begun == 1
+    assert [str(outcome.error) for outcome in outcomes] == ["the call was cancelled before it was answered"]
+    assert quota.is_unused(0.0)
+
+
+def test_a_payload_that_raises_ends_its_job(simulate: Simulate[Any]) -> None:
+    """A layer above that breaks its promise costs its job, not the engine."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    async def broken() -> Outcome:
+        raise ZeroDivisionError("a bug")
+
+    async def main() -> Any:
+        first, step = job(quota, broken)
+        second, healthy = job(quota, nothing)
+        engine.hand_in(first)
+        engine.hand_in(second)
+        await asyncio.sleep(0.1)
+        return step.outcomes, healthy.outcomes
+
+    bad, good = simulate(main)
+
+    assert "ZeroDivisionError: a bug" in str(bad[0].error)
+    assert good == [Outcome()]
+
+
+def test_keyboard_interrupt_in_a_call_gives_its_slot_back() -> None:
+    """Ctrl-C that lands inside a call goes to whoever runs the loop, and the slot is free again."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    interrupted, step = job(quota, nothing)
+
+    async def interrupt() -> Outcome:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        step.perform = interrupt
+        engine.hand_in(interrupted)
+        await asyncio.sleep(60)
+
+    def run() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(main())
+
+    in_thread(run)
+
+    assert [str(outcome.error) for outcome in step.outcomes] == ["the call was cancelled before it was answered"]
+    assert quota.is_unused(clock.now())
+
+
+def test_the_loop_has_one_task_per_attempt_and_one_timer(simulate: Simulate[Any]) -> None:
+    """However many jobs wait, there are as many tasks as slots, and one timer."""
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=5).map(asyncio.sleep, [10.0] * 1_000)
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(1)
+        tasks = len(asyncio.all_tasks())
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return tasks
+
+    assert simulate(main) == 5 + 3  # this test, who awaits the run, and the one that pulls its source
+
+
+def test_ten_thousand_cancellations_leave_nothing(simulate: Simulate[Any]) -> None:
+    """Runs that are cancelled at random moments leak no slot and no task: ten calls out of ten succeed afterwards."""
+    import random
+
+    draw = random.Random(7)
+
+    async def flaky(number: int) -> int:
+        await asyncio.sleep(draw.random())
+        if draw.random() < 0.3:
+            raise ConnectionError("flaky")
+        return number
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=20, timeout=0.8)
+        cancelled = 0
+        while cancelled < 10_000:
+            run = executor.map(flaky, range(100))
+            waiting = asyncio.ensure_future(consume(run))
+            await asyncio.sleep(draw.random() * draw.choice([0.0, 0.01, 2.0]))
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            cancelled += run.report.summary.errors.get("cancelled", 0)
+        report = await Executor.map(executor, asyncio.sleep, [0.5] * 10)
+        return report.summary.succeeded, report.summary.elapsed, len(asyncio.all_tasks()), executor._quota
+
+    succeeded, elapsed, tasks, quota = simulate(main)
+
+    assert succeeded == 10
+    assert elapsed == pytest.approx(0.5, abs=0.01)
+    assert tasks == 1
+    assert quota.is_unused(0.0)
