@@ -1,0 +1,143 @@
+"""The server over real sockets, judged by the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from llm_fanout.sim import Box, SimConfig
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    """A quick provider that lets in one key."""
+    with Box(SimConfig(latency=0.01, jitter=0, api_key="sim-key")) as box:
+        yield box
+
+
+@pytest.fixture
+async def client(box: Box) -> AsyncIterator[AsyncOpenAI]:
+    """The SDK as it comes, without retries."""
+    async with AsyncOpenAI(base_url=box.url, api_key="sim-key", max_retries=0) as client:
+        yield client
+
+
+def ask(client: AsyncOpenAI, text: str, **options: Any) -> Any:
+    return client.chat.completions.create(model="gpt-sim", messages=[{"role": "user", "content": text}], **options)
+
+
+async def test_the_sdk_gets_a_completion(client: AsyncOpenAI) -> None:
+    """The unmodified SDK reads the answer, its usage and its finish reason."""
+    answer = await ask(client, "hello", max_tokens=20)
+
+    assert answer.choices[0].message.content.startswith("[simulated answer]")
+    assert answer.choices[0].finish_reason == "length"
+    assert 0 < answer.usage.completion_tokens <= 20
+
+
+async def test_models_are_listed(client: AsyncOpenAI) -> None:
+    """The SDK can list models."""
+    assert [model.id async for model in client.models.list()] == ["gpt-sim"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("400", openai.BadRequestError),
+        ("401", openai.AuthenticationError),
+        ("404", openai.NotFoundError),
+        ("429", openai.RateLimitError),
+        ("insufficient_quota", openai.RateLimitError),
+        ("500", openai.InternalServerError),
+        ("502", openai.InternalServerError),
+        ("reset", openai.APIConnectionError),
+    ],
+)
+async def test_faults_reach_the_sdk_as_its_errors(client: AsyncOpenAI, box: Box, fault: str, error: type[Exception]) -> None:
+    """Each fault is what the SDK's own classes say, and is counted."""
+    with pytest.raises(error):
+        await ask(client, f"[[fault:{fault}]]")
+
+    assert box.stats["faults"] == {fault: 1}
+    assert box.stats["answered"] == 0
+
+
+async def test_a_hang_ends_when_the_client_leaves(client: AsyncOpenAI, box: Box) -> None:
+    """Nothing is answered, and the server notices that the client has gone."""
+    with pytest.raises(openai.APITimeoutError):
+        await ask(client, "[[fault:hang]]", timeout=0.1)
+
+    async with asyncio.timeout(30):
+        while box.stats["in_flight"]:  # noqa: ASYNC110  # the other thread's count is all there is to look at
+            await asyncio.sleep(0.01)
+    assert box.stats["disconnected"] == 1
+
+
+async def test_a_wrong_key_is_refused(box: Box) -> None:
+    """Only the configured key is let in."""
+    async with AsyncOpenAI(base_url=box.url, api_key="other", max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            await ask(client, "hello")
+
+
+async def test_the_quota_is_announced_and_enforced() -> None:
+    """Headers say what remains; beyond it comes a 429 that the SDK knows."""
+    with Box(SimConfig(rpm=60, burst=2, latency=0, jitter=0)) as box:
+        async with AsyncOpenAI(base_url=box.url, api_key="any", max_retries=0) as client:
+            first = await client.chat.completions.with_raw_response.create(
+                model="gpt-sim", messages=[{"role": "user", "content": "x"}]
+            )
+            await ask(client, "y")
+            with pytest.raises(openai.RateLimitError, match="requests per min"):
+                await ask(client, "z")
+        stats = box.stats
+
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert (stats["answered"], stats["refused"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "parse"),
+        (b"[]", "messages"),
+        (b'{"model": "x"}', "messages"),
+        (b'{"model": "x", "messages": ["y"]}', "messages"),
+        (b'{"messages": [{}]}', "model"),
+        (b'{"model": "x", "messages": [{}], "stream": true}', "stream"),
+    ],
+)
+async def test_bad_requests_are_told_what_is_wrong(box: Box, body: bytes, says: str) -> None:
+    """A request that is none gets a 400 in OpenAI's form."""
+    async with httpx2.AsyncClient() as http:
+        headers = {"Authorization": "Bearer sim-key"}
+        answer = await http.post(f"{box.url}/chat/completions", content=body, headers=headers)
+
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+
+
+async def test_stats_are_served(box: Box) -> None:
+    """What the box saw can be asked for over HTTP, too."""
+    async with httpx2.AsyncClient() as http:
+        answer = await http.get(box.url.replace("/v1", "/stats"))
+
+    assert answer.json() == box.stats
+
+
+@pytest.mark.parametrize("fault", ["malformed", "empty", "truncated", "error200"])
+async def test_answers_that_look_like_a_success(box: Box, fault: str) -> None:
+    """Some faults answer 200 with something that cannot be used."""
+    async with httpx2.AsyncClient() as http:
+        body = {"model": "x", "messages": [{"role": "user", "content": f"[[fault:{fault}]]"}]}
+        headers = {"Authorization": "Bearer sim-key"}
+        answer = await http.post(f"{box.url}/chat/completions", json=body, headers=headers)
+
+    assert answer.status_code == 200
+    assert '"finish_reason": "stop"' not in answer.text
