@@ -235,8 +235,12 @@ def _write(report: Report[str], output: str) -> None:
 def _bar() -> Callable[[Summary], None] | bool:
     from .hooks import hook
 
-    drawn: Callable[[Summary], None] | bool = hook("bar")() if sys.stderr.isatty() else False
+    drawn: Callable[[Summary], None] | bool = hook("bar")() if _is_terminal() else False
     return drawn
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def _comparison(report: Report[str]) -> str:

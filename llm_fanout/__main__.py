@@ -1,0 +1,5 @@
+"""`python -m llm_fanout`: the command line."""
+
+from .cli import main
+
+main()
