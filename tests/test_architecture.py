@@ -1,0 +1,119 @@
+"""The shape of the house: who may import whom, and what the public face is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import llm_fanout
+
+PACKAGE = Path(llm_fanout.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+
+ROWS = {
+    0: ("errors", "hooks", "results"),
+    1: ("core",),
+    2: ("clock", "engine", "executor", "quotas", "run", "tally"),
+    3: ("llm",),
+    4: ("__main__", "cli", "report", "rows", "sim"),
+}
+ROW_OF = {name: row for row, names in ROWS.items() for name in names}
+PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing"}
+SIM_MAY_USE = {"errors", "core"}  # a server has no business in the client
+
+
+def imports_of(module: Path) -> Iterator[tuple[str, bool]]:
+    """What a module imports when it is imported or used: (name, whether it is ours). Types-only imports do not count."""
+    tree = ast.parse((PACKAGE / module).with_suffix(".py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body.clear()
+    depth = len(module.parts)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*module.parts[: depth - node.level]]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            for name in names:
+                yield ".".join([*base, *name.split(".")]), True
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, False
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, False
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_point_downward(module: Path) -> None:
+    """A module imports from lower rows, its own row's modules, or its own package: never from above."""
+    top = module.parts[0]
+    if top == "__init__":
+        return
+    above = [name for name, ours in imports_of(module) if ours and ROW_OF[name.split(".")[0]] > ROW_OF[top]]
+
+    assert above == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.parts[0] == "core"], ids=str)
+def test_the_core_is_pure(module: Path) -> None:
+    """The core imports itself, the errors, and a few modules of the standard library: no clock, asyncio, random or I/O."""
+    foreign = {name.split(".")[0] for name, ours in imports_of(module) if not ours} - PURE
+    other = {name.split(".")[0] for name, ours in imports_of(module) if ours} - {"core", "errors"}
+
+    assert (foreign, other) == (set(), set())
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.parts[0] == "sim"], ids=str)
+def test_the_simulated_provider_knows_nothing_of_the_client(module: Path) -> None:
+    """The server is written against the wire's format, so it can be a witness against the client."""
+    ours = {name.split(".")[0] for name, ours in imports_of(module) if ours}
+
+    assert ours <= SIM_MAY_USE | {"sim"}
+
+
+def test_every_module_has_a_row() -> None:
+    """A new module is placed before it is used."""
+    assert {module.parts[0] for module in MODULES} - {"__init__"} == set(ROW_OF)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    """`__all__` is what can be had, and each name is at home where the table says."""
+    assert [name for name in llm_fanout.__all__ if not hasattr(llm_fanout, name)] == []
+    assert set(llm_fanout.__all__) <= set(dir(llm_fanout))
+    assert len(llm_fanout.__all__) <= 27
+
+
+def test_what_type_checkers_see_is_what_can_be_imported() -> None:
+    """The names under TYPE_CHECKING are those of `__all__`."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    typed = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        for statement in node.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+
+    assert typed - {None} == set(llm_fanout.__all__)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    """A name that is not there says so, as with any module."""
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = llm_fanout.nothing  # type: ignore[attr-defined]  # the mistake under test
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    """`import llm_fanout`, and an executor, need no SDK, no HTTP library, no pydantic and no rich."""
+    heavy = ("openai", "aiohttp", "httpx", "httpx2", "pydantic", "rich", "typer", "genai_prices")
+    code = f"import sys, llm_fanout; llm_fanout.Executor; print([name for name in {heavy} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+

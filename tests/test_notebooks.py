@@ -1,0 +1,38 @@
+"""The notebooks run from top to bottom."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def outputs(notebook: Any) -> str:
+    """Everything that the cells wrote, as text."""
+    texts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            texts.append(output.get("text", "") + str(output.get("data", "")))
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore")  # of the kernel's own packages
+def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell runs, a report shows as a table, and nothing is said of things left open."""
+    monkeypatch.setenv("IPYTHONDIR", os.fspath(tmp_path))
+    notebook = nbformat.read(path, as_version=4)
+
+    NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(path.parent)}}).execute()
+    said = outputs(notebook)
+
+    assert "<table>" in said
+    assert "120 calls" in said
+    assert "nclosed" not in said
+    assert "never awaited" not in said
