@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import looptime
 import pytest
+from hypothesis import settings
 from support import Simulate
 
 from llm_fanout import clock
@@ -24,6 +25,11 @@ asyncio.set_event_loop(MAIN_LOOP)
 def pytest_unconfigure() -> None:
     """Close the main thread's loop."""
     MAIN_LOOP.close()
+
+
+# A shared machine stalls now and then: no deadlines. The default number of examples; the same ones in every run.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture

@@ -95,10 +95,12 @@ class TokenBucket:
             burst: Units that may go at once; by default a second's worth, at least one `unit`.
             unit: The size of an indivisible step (1 for requests, 0 where amounts vary).
         """
+        if unit and quantity >= unit:
+            quantity -= quantity % unit  # 1.9 requests a minute: two would be too many in the minute that holds both
         burst = max(unit, quantity / MINUTE) if burst is None else min(burst, quantity)
         # A half-open minute that opens with a full burst sees burst + rate * 60 units, less the step that would fall
         # exactly on its open end. Solving for rate keeps the sum at `quantity`.
-        return cls(max(quantity - (burst - unit), unit or quantity / MINUTE) / MINUTE, burst)
+        return cls(max(quantity - (burst - unit), min(unit, quantity) or quantity / MINUTE) / MINUTE, burst)
 
     def ready_at(self, amount: float, now: float) -> float:
         """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""

@@ -1,0 +1,41 @@
+"""The estimate of tokens."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_fanout.core.tokens import estimate_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        (" ", 1),
+        ("hello", 1),
+        ("hello world, how are you", 7),
+        ("1234567890", 4),
+        ("def f(x):\n    return x + 1", 10),
+        ("日本語", 2),
+        ("naïve café", 6),
+    ],
+)
+def test_estimates(text: str, tokens: int) -> None:
+    """Words, digits, other scripts and punctuation each have their weight."""
+    assert estimate_tokens(text) == tokens
+
+
+@given(st.text(min_size=1))
+def test_any_text_has_tokens(text: str) -> None:
+    """Whatever the text, the estimate is at least 1, and bounded by its bytes and words."""
+    assert 1 <= estimate_tokens(text) <= 2 * len(text.encode(errors="surrogatepass")) + 1
+
+
+@given(st.text(), st.text())
+def test_longer_texts_do_not_have_less(one: str, two: str) -> None:
+    """Two texts with a space between have about as many tokens as both together."""
+    together = estimate_tokens(f"{one} {two}")
+
+    assert abs(together - estimate_tokens(one) - estimate_tokens(two)) <= 2
