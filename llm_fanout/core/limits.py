@@ -70,7 +70,8 @@ class TokenBucket:
 
     GCRA, the virtual scheduling algorithm of ITU-T I.371 annex A: the whole state is one instant, the one at which the
     bucket is full again. A level that is refilled in steps drifts, and spins on clock values where adding a small step
-    changes nothing; one instant does neither.
+    changes nothing; one instant does neither. It is kept as seconds owed since the bucket was last full: summed up as an
+    instant, 100,000 steps on a clock that shows 1.75e9 would be rounded to 12 ms too early.
 
     In any window of w seconds at most max(burst, largest amount) + rate * w are taken (less what was given back).
 
@@ -79,12 +80,13 @@ class TokenBucket:
         burst: Units that may go at once, > 0. A larger amount waits for the full bucket and overdraws it.
     """
 
-    __slots__ = ("burst", "full_at", "rate")
+    __slots__ = ("_owed", "_since", "burst", "rate")
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate
         self.burst = burst
-        self.full_at = -inf
+        self._since = -inf
+        self._owed = 0.0
 
     @classmethod
     def per_minute(cls, quantity: float, burst: float | None = None, *, unit: float = 0.0) -> TokenBucket:
@@ -104,16 +106,23 @@ class TokenBucket:
 
     def ready_at(self, amount: float, now: float) -> float:
         """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""
-        return self.full_at - (self.burst - min(amount, self.burst)) / self.rate
+        return self._since + (self._owed - (self.burst - min(amount, self.burst)) / self.rate)
 
     def take(self, amount: float, now: float) -> None:
         """Use up `amount`; what was not used before the bucket was full is lost."""
-        self.full_at = max(self.full_at, now) + amount / self.rate
+        self._owe(amount, now)
 
     def give(self, taken: float, used: float, now: float) -> None:
         """Refund what was not used, or book the debt."""
-        base = max(self.full_at, now) if used > taken else self.full_at
-        self.full_at = base + (used - taken) / self.rate
+        if used > taken:
+            self._owe(used - taken, now)
+        else:
+            self._owed -= (taken - used) / self.rate
+
+    @property
+    def full_at(self) -> float:
+        """The instant at which the bucket is full."""
+        return self._since + self._owed
 
     def available(self, now: float) -> float:
         """Units that could go at once at `now`; negative while overdrawn."""
@@ -123,11 +132,16 @@ class TokenBucket:
         """Adopt the figures of `other`; as many units as were missing from full are missing still."""
         missing = max(0.0, self.full_at - now) * self.rate
         self.rate, self.burst = other.rate, other.burst
-        self.full_at = now + missing / self.rate
+        self._since, self._owed = now, missing / self.rate
 
     def is_unused(self, now: float) -> bool:
         """Whether the bucket is full."""
         return self.full_at <= now
+
+    def _owe(self, amount: float, now: float) -> None:
+        if now > self.full_at:
+            self._since, self._owed = now, 0.0
+        self._owed += amount / self.rate
 
 
 class Permits:
