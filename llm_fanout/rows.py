@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
 from .llm.prompt import Prompt
@@ -49,9 +50,6 @@ class _Row(BaseModel):
         said: dict[str, Any] = self.model_dump(exclude_none=True)
         content = said.pop("prompt", None) or said.pop("messages", "")
         return Prompt(content, **said)
-
-
-_LINE: TypeAdapter[str | _Row] = TypeAdapter(str | _Row)
 
 
 class RowReader:
@@ -101,14 +99,14 @@ class RowReader:
 
 def _prompt_of(line: str) -> Prompt:
     try:
-        row = _LINE.validate_json(line)
-    except ValidationError as exc:
-        raise BadRow(f"{_first_fault(exc)}; expected {EXPECTED}, got {line.strip()[:80]!r}") from exc
-    return Prompt(row) if isinstance(row, str) else row.to_prompt()
+        said = json.loads(line)
+        return Prompt(said) if isinstance(said, str) else _Row.model_validate(said).to_prompt()
+    except (ValueError, RecursionError) as exc:
+        fault = _first_fault(exc) if isinstance(exc, ValidationError) else f"this is not JSON ({exc})"
+        raise BadRow(f"{fault}; expected {EXPECTED}, got {line.strip()[:80]!r}") from exc
 
 
 def _first_fault(exc: ValidationError) -> str:
-    # Of the two things that a line may be, a string or an object, the faults of the object say more.
-    faults = [fault for fault in exc.errors() if fault["loc"][:1] != ("str",)] or exc.errors()
-    place = ".".join(str(part) for part in faults[0]["loc"] if part not in ("str", "_Row"))
-    return f"{place}: {faults[0]['msg']}" if place else faults[0]["msg"]
+    fault = exc.errors()[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}" if place else fault["msg"]

@@ -89,6 +89,7 @@ STATUSES: dict[int, Reaction] = {
 # Exceptions by class name, looked up along the class's ancestors and then along the chain of causes. Names, so that no
 # library is imported to ask: aiohttp's first, then those that httpx and httpx2 share, then the standard library's.
 EXCEPTIONS: dict[str, Reaction] = {
+    "ReplyTooLarge": Reaction("malformed", spent=True),  # ours, of the wire; asking again would cost as much again
     "ConnectionTimeoutError": CONNECTION,
     "ServerTimeoutError": TIMEOUT,
     "ClientConnectorError": CONNECTION,

@@ -34,7 +34,7 @@ class _Bar:
 
     def draw(self, summary: Summary) -> None:
         self._progress.start()
-        self._progress.update(self._task, completed=summary.done, total=summary.total, says=_says(summary))
+        self._progress.update(self._task, completed=summary.done, total=summary.total, says=_says(summary), refresh=True)
         if summary.total == summary.done and not summary.in_flight:
             self._progress.stop()
 

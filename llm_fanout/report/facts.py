@@ -68,9 +68,15 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if usage.input_tokens or usage.output_tokens:
         cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
         yield "tokens", f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
-        unpriced = f"; {summary.unpriced:,} answers have no known price" if summary.unpriced else ""
-        yield "cost", f"${summary.cost:,.4f}{unpriced}"
+        yield "cost", _cost(summary)
     yield "waited for", BINDING.get(summary.binding, summary.binding)
+
+
+def _cost(summary: Summary) -> str:
+    if summary.unpriced == sum(each.calls for each in summary.spending):
+        return "not known: there is no list price for these models"
+    unpriced = f"; {summary.unpriced:,} answers have no known price" if summary.unpriced else ""
+    return f"${summary.cost:,.4f}{unpriced}"
 
 
 def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,81 @@
+"""The synchronous twin."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llm_fanout import Endpoint, RunFailed, fan_out_sync
+from llm_fanout.llm import background
+from llm_fanout.sim import Box, SimConfig
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A quick provider."""
+    with Box(SimConfig(latency=0.01, jitter=0)) as box:
+        yield Endpoint("sim/sync", base_url=box.url)
+
+
+def test_ctrl_c_brings_the_report_along(endpoint: Endpoint) -> None:
+    """KeyboardInterrupt, when the calls under way have been cleaned up; `.report` has one Result for every prompt."""
+    answered = threading.Event()
+
+    def interrupt() -> None:
+        answered.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fan_out_sync(["[[answer:done]]", "[[latency:60]]"], model=endpoint, progress=lambda summary: answered.set())
+
+    report: Any = caught.value.report  # type: ignore[attr-defined]  # what the twin puts there
+    assert [result.ok for result in report] == [True, False]
+    assert report[0].value == "done"
+
+
+def test_errors_of_the_run_come_through(endpoint: Endpoint) -> None:
+    """What breaks the run is raised here as it is with `await`."""
+
+    def source() -> Iterator[str]:
+        yield "[[answer:a]]"
+        raise OSError("gone")
+
+    with pytest.raises(RunFailed, match="gone") as caught:
+        fan_out_sync(source(), model=endpoint)
+
+    assert caught.value.report[0].value == "a"
+
+
+def test_a_forked_process_gets_its_own_thread(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork copies no threads: the child starts another, and does not stop its parent's."""
+    parents = background._thread()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        childs = background._thread()
+        parents.stop()
+        alive = parents._thread.is_alive()
+        childs.stop()
+    monkeypatch.setattr(background, "_current", parents)
+
+    assert childs is not parents
+    assert alive
+    assert fan_out_sync(["[[answer:still here]]"], model=endpoint).values == ["still here"]
+
+
+def test_the_interpreter_ends_without_a_word() -> None:
+    """A script that used the twin and an open client ends at once, with nothing on standard error."""
+    script = "from llm_fanout import fan_out_sync; print(fan_out_sync(['[[answer:x]] [[latency:0]]'], model='sim/x').values)"
+
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "['x']\n"
+    assert [line for line in done.stderr.splitlines() if "took" not in line] == []

@@ -1,0 +1,112 @@
+"""Where a model is, and with which key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+
+from llm_fanout import ConfigError, Endpoint
+from llm_fanout.llm.endpoint import OPENAI_URL, place_of
+
+KEY = "sk-secret-0123456789"
+
+
+def test_key_and_url_come_from_the_environment() -> None:
+    """The variables are those that the SDK reads."""
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": "https://gateway.example/v1/",
+        "OPENAI_ORG_ID": "org-1",
+        "OPENAI_PROJECT_ID": "proj-1",
+    }
+
+    place = place_of(Endpoint("openai/gpt-5-mini"), environ)
+
+    assert (place.model, place.base_url) == ("gpt-5-mini", "https://gateway.example/v1")
+    assert place.headers == {
+        "Authorization": f"Bearer {KEY}",
+        "OpenAI-Organization": "org-1",
+        "OpenAI-Project": "proj-1",
+    }
+
+
+def test_arguments_come_before_the_environment() -> None:
+    """What is said in the code wins; without anything it is OpenAI itself."""
+    environ = {"OPENAI_API_KEY": "other-key-123", "OPENAI_BASE_URL": "https://other.example"}
+
+    said = place_of(Endpoint("openai/org/llama", base_url="http://127.0.0.1:1/v1", api_key=KEY), environ)
+    default = place_of(Endpoint("openai/x"), {"OPENAI_API_KEY": KEY})
+
+    assert (said.model, said.base_url, said.headers["Authorization"]) == (
+        "org/llama",
+        "http://127.0.0.1:1/v1",
+        f"Bearer {KEY}",
+    )
+    assert default.base_url == OPENAI_URL
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environ", "match"),
+    [
+        (Endpoint("gpt-5"), {}, "write 'openai/gpt-5'"),
+        (Endpoint("openai/"), {}, "names no provider"),
+        (Endpoint("acme/x"), {}, "provider 'acme'"),
+        (Endpoint("openai/x"), {}, "set OPENAI_API_KEY"),
+        (Endpoint("openai/x", api_key="sk-with\nbreak"), {}, "line break"),
+        (Endpoint("openai/x", api_key="schlüssel"), {}, "non-ASCII"),
+        (Endpoint("openai/x", api_key=KEY, base_url="ftp://x"), {}, "http"),
+    ],
+)
+def test_what_cannot_work_is_refused(endpoint: Endpoint, environ: dict[str, str], match: str) -> None:
+    """Before anything is sent, with what to do, and without the key."""
+    with pytest.raises(ConfigError, match=match) as caught:
+        place_of(endpoint, environ)
+
+    assert "sk-with" not in str(caught.value)
+
+
+def test_the_box_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sim/...` starts the embedded provider, or goes to the one that is named."""
+
+    class Started:
+        url = "http://127.0.0.1:9/v1"
+
+    monkeypatch.setattr("llm_fanout.llm.endpoint.hook", lambda name: Started)
+
+    assert place_of(Endpoint("sim/x"), {}).base_url == "http://127.0.0.1:9/v1"
+    assert place_of(Endpoint("sim/x", base_url="http://127.0.0.1:7/v1"), {}).base_url == "http://127.0.0.1:7/v1"
+
+
+async def test_a_ready_client_says_it_all() -> None:
+    """Its base URL and key are used for the quota; saying them again is refused."""
+    async with AsyncOpenAI(api_key=KEY, base_url="https://azure.example/v1") as client:
+        place = place_of(Endpoint("openai/x", client=client))
+
+        assert place.base_url == "https://azure.example/v1"
+        assert place.client is client
+        assert place.quota == place_of(Endpoint("openai/x", api_key=KEY, base_url="https://azure.example/v1"), {}).quota
+        assert place.without_secrets(f"bad {KEY}") == "bad ***"
+        with pytest.raises(ConfigError, match="either the client or these"):
+            place_of(Endpoint("openai/x", client=client, api_key=KEY))
+
+
+def test_a_quota_may_have_a_name() -> None:
+    """Models that share one quota say so; else each has its own."""
+    environ = {"OPENAI_API_KEY": KEY}
+    shared: list[Any] = [place_of(Endpoint(f"openai/{name}", quota="pool"), environ).quota for name in "ab"]
+    apart: list[Any] = [place_of(Endpoint(f"openai/{name}"), environ).quota for name in "ab"]
+
+    assert shared[0] == shared[1]
+    assert apart[0] != apart[1]
+
+
+def test_the_key_is_not_shown() -> None:
+    """Neither an Endpoint nor its place shows the key; it is blotted out of any text, unless it is only a word."""
+    endpoint = Endpoint("openai/x", api_key=KEY)
+    place = place_of(endpoint, {})
+
+    assert KEY not in repr(endpoint) + repr(place)
+    assert place.without_secrets(f"Incorrect key {KEY}") == "Incorrect key ***"
+    assert place_of(Endpoint("openai/x", api_key="none"), {}).without_secrets("none of it") == "none of it"

@@ -1,0 +1,100 @@
+"""What is asked, and with which options."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from llm_fanout import ConfigError, Prompt
+from llm_fanout.core.tokens import estimate_tokens
+from llm_fanout.llm.prompt import CALL_OPTIONS, RUN_OPTIONS, Request, Settings, check_options, prompt_of
+
+
+def test_text_messages_and_prompts_are_prompts() -> None:
+    """Each form becomes a Prompt; one that is one already stays itself."""
+    ready = Prompt("x", id=1)
+
+    assert prompt_of(ready) is ready
+    assert prompt_of("x").content == "x"
+    assert prompt_of([{"role": "user", "content": "x"}]).content == [{"role": "user", "content": "x"}]
+    assert repr(ready) == "Prompt('x', id=1)"
+
+
+@pytest.mark.parametrize("content", [None, 5, [], ["x"], {"role": "user"}, b"bytes", [{"content": "no role"}], object()])
+def test_anything_else_is_refused(content: Any) -> None:
+    """What is neither is a ConfigError that shows it."""
+    with pytest.raises(ConfigError, match="prompt is text|needs a 'role'"):
+        Prompt(content)
+
+
+def test_long_values_are_shortened_in_messages() -> None:
+    """A ConfigError does not print a book."""
+    with pytest.raises(ConfigError) as caught:
+        Prompt([{"content": "x" * 10_000}])
+
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"temprature": 1}, "did you mean temperature"),
+        ({"n": 3}, "ask once per answer"),
+        ({"stream": True}, "read whole"),
+        ({"zzz": 1}, "known are"),
+        ({"timeout": 0}, "timeout must be seconds > 0"),
+        ({"timeout": inf}, "timeout"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"retry_for": 0}, "retry_for"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": "5"}, "max_completion_tokens"),
+    ],
+)
+def test_options_are_checked_when_they_are_given(options: dict[str, Any], match: str) -> None:
+    """A misspelt word or a value out of its range is refused, with what to do."""
+    with pytest.raises(ConfigError, match=match):
+        Prompt("x", **options)
+
+
+def test_ids_are_text_or_numbers() -> None:
+    """An id joins rows: nothing else will do."""
+    with pytest.raises(ConfigError, match="id must be"):
+        Prompt("x", id=1.5)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_a_run_takes_more_options_than_a_call() -> None:
+    """`progress` belongs to a run."""
+    check_options({"progress": True, "total": 5}, RUN_OPTIONS)
+
+    with pytest.raises(ConfigError, match="progress"):
+        check_options({"progress": True}, CALL_OPTIONS)
+
+
+def test_settings_sort_the_options() -> None:
+    """What is sent, and how hard to try; what is None is left out."""
+    settings = Settings.of({"temperature": 0.5, "seed": None, "timeout": 3, "max_retries": 1, "instructions": "brief"})
+
+    assert settings.params == {"temperature": 0.5}
+    assert (settings.timeout, settings.instructions) == (3, "brief")
+    assert (settings.retry.max_retries, settings.retry.retry_for) == (1, inf)
+    assert Settings.of({}).timeout == 600
+
+
+def test_max_tokens_by_either_name() -> None:
+    """Both of the SDK's words bound an answer."""
+    assert Settings.of({"max_tokens": 5}).max_tokens == 5
+    assert Settings.of({"max_completion_tokens": 6}).max_tokens == 6
+    assert Settings.of({}).max_tokens is None
+
+
+def test_input_tokens_count_instructions_and_parts() -> None:
+    """Every message counts: text, and the text of parts."""
+    parts: list[Any] = [{"type": "text", "text": "some words here"}, {"type": "image_url", "image_url": {"url": "x"}}, "odd"]
+    prompt = Prompt([{"role": "user", "content": parts}, {"role": "assistant", "content": None}])
+
+    request = Request.of("m", prompt, Settings.of({"instructions": "be brief"}))
+
+    assert request.messages[0] == {"role": "system", "content": "be brief"}
+    assert request.input_tokens() == estimate_tokens("be brief") + estimate_tokens("some words here")

@@ -1,0 +1,138 @@
+"""Replies, read from their bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
+
+from llm_fanout.core.quota import Cost
+from llm_fanout.core.retry import Again
+from llm_fanout.errors import CallError
+from llm_fanout.llm.reply import decode, outcome_of
+from llm_fanout.results import Usage
+
+
+def completion(**changes: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "hello"} | changes.pop("message", {})
+    choice = {"index": 0, "finish_reason": "stop", "message": message} | changes.pop("choice", {})
+    usage = {
+        "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18,
+        "prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 2},
+    }  # fmt: skip
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+    } | changes
+
+
+def outcome(**changes: Any) -> Any:
+    return outcome_of(200, {}, json.dumps(completion(**changes)).encode())
+
+
+def test_a_whole_answer_is_a_success() -> None:
+    """Text, reason and usage are read, and what was used is what is settled."""
+    result = outcome()
+
+    assert (result.error, result.again, result.used) == (None, Again.NO, Cost(tokens=18))
+    assert (result.value.text, result.value.finish_reason, result.value.usage) == ("hello", "stop", Usage(11, 7, 3, 2))
+
+
+def test_a_cut_answer_is_a_success_that_says_so() -> None:
+    """`length` is how an answer ends at its max_tokens, even before its first visible word."""
+    assert outcome(choice={"finish_reason": "length"}).error is None
+    assert outcome(choice={"finish_reason": "length"}, message={"content": None}).error is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "again", "partial"),
+    [
+        ({"message": {"refusal": "I cannot"}}, "refusal", Again.NO, ""),
+        ({"choice": {"finish_reason": "content_filter"}}, "filtered", Again.NO, "hello"),
+        ({"choices": []}, "empty", Again.BAD_REPLY, ""),
+        ({"choices": None}, "empty", Again.BAD_REPLY, ""),
+        ({"message": {"content": ""}}, "empty", Again.BAD_REPLY, ""),
+        ({"choice": {"finish_reason": None}}, "truncated", Again.BAD_REPLY, "hello"),
+        ({"error": {"message": "overloaded", "code": "x"}}, "malformed", Again.BAD_REPLY, ""),
+        ({"error": {"message": "no money", "code": "insufficient_quota"}}, "credit", Again.NO, ""),
+    ],
+)
+def test_what_is_no_success(changes: dict[str, Any], kind: str, again: Again, partial: str) -> None:
+    """A 200 that has no answer in it, or half of one, is a failure of its own kind."""
+    result = outcome(**changes)
+
+    assert (result.error.kind, result.again, result.error.partial) == (kind, again, partial)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"choices": [5]}', b'{"choices": {"a": 1}}']
+)
+def test_what_is_no_completion_is_malformed_or_empty(content: bytes) -> None:
+    """Bytes that cannot be read as an answer are tried again, and say how they began."""
+    error = outcome_of(200, {}, content).error
+
+    assert isinstance(error, CallError)
+    assert error.kind in ("malformed", "empty")
+
+
+def test_other_statuses_are_the_tables_business() -> None:
+    """Everything but a success goes to the signals."""
+    error = outcome_of(404, {}, b"").error
+
+    assert isinstance(error, CallError)
+    assert error.status == 404
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        (None, None),
+        ("many", None),
+        ({}, Usage()),
+        ({"prompt_tokens": -5, "completion_tokens": 10**30}, Usage()),
+        ({"prompt_tokens": 1.5, "prompt_tokens_details": None}, Usage()),
+    ],
+)
+def test_absurd_usage_does_no_harm(usage: Any, read: Usage | None) -> None:
+    """Counts that cannot be are not believed; without any, the reservation stands."""
+    result = outcome(usage=usage)
+
+    assert result.value.usage == read
+    assert (result.used is None) is (read is None)
+
+
+def test_the_sdks_own_object() -> None:
+    """A real ChatCompletion, also from an answer that its types refuse."""
+    fine = decode(json.dumps(completion()).encode()).response()
+    odd = decode(json.dumps(completion(created="yesterday")).encode()).response()
+
+    assert isinstance(fine, ChatCompletion)
+    assert isinstance(odd, ChatCompletion)
+    assert odd.created == "yesterday"  # type: ignore[comparison-overlap]  # as the SDK itself would have it
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+)
+
+
+@given(
+    st.one_of(
+        st.binary(),
+        JSON.map(lambda x: json.dumps(x).encode()),
+        st.dictionaries(st.sampled_from(["choices", "usage", "error"]), JSON).map(lambda x: json.dumps(x).encode()),
+    )
+)
+def test_no_answer_can_break_it(content: bytes) -> None:
+    """Any bytes give an outcome."""
+    result = outcome_of(200, {}, content)
+
+    assert (result.error is None) is (result.value is not None)

@@ -1,0 +1,162 @@
+"""The wire over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from support import in_thread
+
+from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge, Timeouts, read_all
+
+
+class Server:
+    """A small server, and what it saw."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.left = asyncio.Event()
+        self.hanging = asyncio.Event()
+
+    async def echo(self, request: web.Request) -> web.Response:
+        self.requests.append((dict(request.headers), await request.read()))
+        return web.Response(status=207, headers={"X-Answer": "yes"}, body=b"answer")
+
+    async def hang(self, request: web.Request) -> web.Response:
+        self.hanging.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.left.set()
+        return web.Response()
+
+    async def big(self, request: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 100_000)
+
+    async def moved(self, request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"{self.url}/echo"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """The server on a free port of 127.0.0.1."""
+    server = Server()
+    app = web.Application()
+    for name in ("echo", "hang", "big", "moved"):
+        app.router.add_post(f"/{name}", getattr(server, name))
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[AiohttpWire]:
+    """A wire that is closed at the end."""
+    wire = AiohttpWire()
+    yield wire
+    await wire.aclose()
+
+
+async def post(wire: AiohttpWire, url: str, limit: int = 10**6) -> tuple[int, Any, bytes]:
+    async with wire.send(url, {"Authorization": "Bearer key"}, b"question", Timeouts()) as answer:
+        return answer.status, answer.headers, await read_all(answer.chunks, limit)
+
+
+async def test_a_request_and_its_answer(wire: AiohttpWire, server: Server) -> None:
+    """Headers and body go out, status, headers and body come back."""
+    status, headers, body = await post(wire, f"{server.url}/echo")
+
+    assert (status, headers["x-answer"], body) == (207, "yes", b"answer")
+    assert server.requests[0][1] == b"question"
+    assert server.requests[0][0]["Authorization"] == "Bearer key"
+
+
+async def test_replies_are_counted_while_they_are_read(wire: AiohttpWire, server: Server) -> None:
+    """A reply above the limit is given up."""
+    with pytest.raises(ReplyTooLarge, match="more than 5000 bytes"):
+        await post(wire, f"{server.url}/big", limit=5_000)
+
+
+async def test_redirects_are_not_followed(wire: AiohttpWire, server: Server) -> None:
+    """The key goes to nobody else: a redirect is an answer like any other."""
+    status, _, _ = await post(wire, f"{server.url}/moved")
+
+    assert status == 307
+    assert server.requests == []
+
+
+async def test_a_cancelled_call_hangs_up(wire: AiohttpWire, server: Server) -> None:
+    """The server notices, and can stop working for it."""
+    call = asyncio.ensure_future(post(wire, f"{server.url}/hang"))
+    await server.hanging.wait()
+
+    call.cancel()
+
+    async with asyncio.timeout(30):
+        await server.left.wait()
+    assert call.cancelled() or (await asyncio.wait([call]) and call.cancelled())
+
+
+async def test_nobody_there_is_a_connector_error(wire: AiohttpWire) -> None:
+    """A refused connection comes out as such."""
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await post(wire, "http://127.0.0.1:1/echo")
+
+
+async def test_connections_are_reused_and_reopened(wire: AiohttpWire, server: Server) -> None:
+    """One session for a loop; after `aclose` the next call opens another."""
+    await post(wire, f"{server.url}/echo")
+    first = await wire._session()
+    await post(wire, f"{server.url}/echo")
+    second = await wire._session()
+    await wire.aclose()
+    await wire.aclose()
+    await post(wire, f"{server.url}/echo")
+    third = await wire._session()
+
+    assert first is second
+    assert first.closed
+    assert third is not first
+
+
+async def test_a_forked_process_opens_its_own(wire: AiohttpWire, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has open is not the child's to use."""
+    await post(wire, f"{server.url}/echo")
+    parents = await wire._session()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        childs = await wire._session()
+        await wire.aclose()
+
+    assert childs is not parents
+    assert not parents.closed
+
+
+def test_sessions_end_with_their_loops() -> None:
+    """Three loops in a row, nothing closed by hand: no session is left open, and none is remembered."""
+    wire = AiohttpWire()
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def use() -> None:
+        sessions.append(await wire._session())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            in_thread(lambda: asyncio.run(use()))
+        gc.collect()
+
+    assert [session.closed for session in sessions] == [True, True, True]
+    assert len(wire._open) == 1

@@ -1,0 +1,133 @@
+"""How reports look."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Usage
+from llm_fanout.report.bar import bar
+from llm_fanout.report.facts import seconds
+from llm_fanout.results import Spending
+
+NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
+
+
+def whole() -> Report[Any]:
+    results: list[Result[Any]] = [
+        Result(index=0, id="a", returned="<b>bold</b>", latency=2.0, service_time=1.5, queue_time=0.5),
+        Result(index=1, id="b", error=Rejected(NASTY, kind="invalid")),
+        Result(index=2, id="c", error=BadReply("nothing in it", kind="empty")),
+        *(Result(index=index, id=index, returned="x") for index in range(3, 9)),
+    ]
+    spending = [
+        Spending("openai/gpt-4o-mini", 0, 1, Usage(1_000, 500, cached_tokens=100)),
+        Spending("sim/x", 0, 6, Usage(1, 1)),
+    ]
+    summary = Summary(
+        total=9, done=9, succeeded=7, failed=2, attempts=12, elapsed=3.0, spending=spending,
+        errors={"invalid": 1, "empty": 1}, binding="requests",
+    )  # fmt: skip
+    return Report(results, summary)
+
+
+def test_text_has_the_facts() -> None:
+    """Counts, tokens, cost, what was waited for, percentiles, and each kind of error with an example."""
+    text = str(whole())
+
+    assert text.startswith("9 calls in 3 s: 7 succeeded, 2 failed\n")
+    assert re.search(r"attempts +12\n", text)
+    assert re.search(r"tokens +1,001 in \(100 cached\), 501 out\n", text)
+    assert re.search(r"cost +\$0\.000\d; 6 answers have no known price\n", text)
+    assert re.search(r"waited for +the requests a minute \(rpm\)\n", text)
+    assert re.search(r"latency +0 ms +800 ms +1\.88 s +2 s\n", text)
+    assert re.search(r"empty +1 +c: nothing in it$", text)
+
+
+def test_text_cannot_drive_a_terminal() -> None:
+    """What came from outside has no control characters left."""
+    text = str(whole())
+
+    assert [character for character in text if not character.isprintable() and character != "\n"] == []
+
+
+def test_a_summary_prints_without_results() -> None:
+    """A live or iterated run has numbers only; how it was stopped is told."""
+    text = str(Summary(total=10, done=4, succeeded=4, stopped=Stopped("the run was cancelled", kind="cancelled")))
+
+    assert text.startswith("4 of 10 calls in 0 ms: 4 succeeded, 0 failed; stopped: the run was cancelled")
+    assert "latency" not in text
+    assert "tokens" not in text
+
+
+def test_unpriced_answers_have_no_cost() -> None:
+    """Where no price is known the cost is not said to be zero."""
+    text = str(Summary(done=1, succeeded=1, spending=[Spending("sim/x", 0, 1, Usage(1, 1))]))
+
+    assert "$" not in text
+    assert re.search(r"cost +not known", text)
+
+
+def test_html_escapes_everything() -> None:
+    """Ids, answers and messages come out as text; a few answers are shown, the rest counted."""
+    html = whole()._repr_html_()
+
+    assert "<script>" not in html
+    assert "<b>bold" not in html
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+    assert "and 4 more" in html
+    assert html.count("<table>") == html.count("</table>") == 4
+
+
+def test_html_of_a_small_report_and_of_a_summary() -> None:
+    """Nothing is said of what is not there."""
+    small = Report([Result(index=0, id=0, returned="x")], Summary(done=1, succeeded=1))
+
+    assert "more" not in small._repr_html_()
+    assert "failed</th>" not in small._repr_html_()
+    assert Summary()._repr_html_().count("<table>") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 ms"),
+        (0.0123, "12.3 ms"),
+        (1.5, "1.5 s"),
+        (99.94, "99.9 s"),
+        (110, "110 s"),
+        (150, "2 min 30 s"),
+        (7_500, "2 h 05 min"),
+    ],
+)
+def test_times_in_units_that_suit_them(value: float, text: str) -> None:
+    """Three digits, and a unit."""
+    assert seconds(value) == text
+
+
+def test_the_bar_shows_where_things_stand() -> None:
+    """Done, total, in flight, failed, cost and time left; it is taken down at the end."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+    spending = [Spending("openai/gpt-4o-mini", 0, 1, Usage(10**6, 10**6))]
+
+    draw(Summary(total=10, done=3, failed=1, in_flight=5, eta=4.2, spending=spending))
+    draw(Summary(total=10, done=10))
+
+    shown = screen.getvalue()
+    assert "3/10" in shown or "10/10" in shown
+    assert "5 in flight, 4.2 s left" in shown
+    assert "1 failed" in shown
+    assert "$0.75" in shown
+    assert "10/10" in shown
+
+
+def test_the_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is for rows and reports."""
+    bar()(Summary(total=1, done=1))
+
+    assert capsys.readouterr().out == ""

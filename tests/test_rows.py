@@ -1,0 +1,73 @@
+"""Prompts as lines."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_fanout.rows import BadRow, RowReader
+
+
+def test_a_row_carries_its_options() -> None:
+    """What a row may say is on its Prompt; what it leaves out is not."""
+    line = '{"id": 3, "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "model": "sim/y", "stop": ["."]}'
+
+    prompt = RowReader().read(line)
+
+    assert prompt is not None
+    assert (prompt.id, prompt.model, prompt.options) == (3, "sim/y", {"stop": ["."]})
+    assert prompt.content == [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+
+
+def test_empty_lines_are_passed_over_and_counted() -> None:
+    """They are no prompts, and the next fault still names its line."""
+    reader = RowReader()
+
+    assert reader.read("\n") is None
+    assert reader.read("   ") is None
+    with pytest.raises(BadRow, match="^line 3"):
+        reader.read("{")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{}", "needs either 'prompt' or 'messages'"),
+        ('{"prompt": "a", "messages": [{"role": "user"}]}', "needs either"),
+        ('{"prompt": 5}', "prompt: Input should be a valid string"),
+        ('{"messages": []}', "messages"),
+        ('{"messages": [{"content": "x"}]}', "role"),
+        ('{"prompt": "a", "max_tokens": 0}', "max_tokens"),
+        ('{"prompt": "a", "headers": {}}', "headers"),
+        ("5", "valid"),
+        ("text without quotes", "JSON"),
+        ('"cut', "JSON"),
+    ],
+)
+def test_faults_say_what_and_what_was_expected(line: str, says: str) -> None:
+    """The place in the row, the fault, the forms that a row may have, and what was there."""
+    with pytest.raises(BadRow) as caught:
+        RowReader().read(line)
+
+    assert says in str(caught.value)
+    assert 'expected {"id": ..., "prompt": "..."}' in str(caught.value)
+
+
+def test_skipped_rows_are_noted() -> None:
+    """With `skip` a fault is a line in `faults`, and reading goes on."""
+    reader = RowReader(skip=True)
+
+    prompts = list(reader.read_all(['"a"', "{", '{"id": 1, "prompt": "b"}', '{"id": 1, "prompt": "c"}']))
+
+    assert [prompt.content for prompt in prompts] == ["a", "b"]
+    assert [fault[:6] for fault in reader.faults] == ["line 2", "line 4"]
+
+
+@given(st.text())
+def test_any_line_is_a_prompt_or_a_bad_row(line: str) -> None:
+    """Nothing else comes out, whatever goes in."""
+    try:
+        RowReader().read(line)
+    except BadRow as exc:
+        assert str(exc).startswith("line 1")
