@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -127,16 +128,19 @@ def test_a_server_that_is_already_there(prompts: Path, tmp_path: Path) -> None:
         ('{"id": "a", "prompt": "x"}', "was there already, in line 1"),
     ],
 )
-def test_a_bad_row_ends_it_before_anything_is_sent(tmp_path: Path, line: str, says: str) -> None:
+def test_a_bad_row_ends_it_before_anything_is_sent(
+    tmp_path: Path, line: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The line's number, what is wrong and what was expected; exit code 2, no request, no output."""
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": "a", "prompt": "fine"}\n' + line + "\n")
     out = tmp_path / "o.jsonl"
 
     with Box(SimConfig(latency=0.01)) as box:
-        code, said = main("run", path, "--model", "sim/x", "--base-url", box.url, "--output", out)
+        code = main(monkeypatch, "run", path, "--model", "sim/x", "--base-url", box.url, "--output", out)
         asked = box.stats["requests"]
 
+    said = capsys.readouterr().err
     assert code == 2
     assert says in said
     assert "line 2" in said
@@ -171,33 +175,34 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
-    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is wrong, in one line, without a traceback."""
-    code, said = main(*arguments)
+    code = main(monkeypatch, *arguments)
+    said = capsys.readouterr().err
 
     assert code == 2
+    assert said.startswith("error: ")
     assert says in said
     assert len(said.strip().splitlines()) == 1
 
 
-def main(*arguments: object) -> tuple[int, str]:
-    """The console script in a process of its own: its exit code, and what it wrote to standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "llm_fanout", *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    return done.returncode, done.stderr
-
-
-def test_main_tells_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The console script turns a ConfigError into a line and exit code 2."""
-    monkeypatch.setattr(sys, "argv", ["llm-fanout", "run", "nowhere.jsonl", "--model", "sim/x"])
-
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The console script with these arguments: its exit code."""
+    monkeypatch.setattr(sys, "argv", ["llm-fanout", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
+    return int(ended.value.code or 0)
 
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("error: cannot read nowhere.jsonl")
+
+def test_python_dash_m_is_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m llm_fanout` does the same."""
+    monkeypatch.setattr(sys, "argv", ["llm-fanout", "--version"])
+
+    with pytest.raises(SystemExit):
+        runpy.run_module("llm_fanout", run_name="__main__")
+
+    assert capsys.readouterr().out == "0.1.0\n"
 
 
 def piped(send: Callable[[Any], None], tmp_path: Path) -> tuple[int, list[dict[str, Any]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import random
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,8 +22,6 @@ class Step:
     """A payload that notes what happens to it."""
 
     def __init__(self, perform: Callable[[], Coroutine[Any, Any, Outcome]]) -> None:
-        import contextvars
-
         self.context = contextvars.copy_context()
         self.shell: Any = None
         self.perform = perform
@@ -189,6 +189,21 @@ def test_a_task_cancelled_before_its_first_step_gives_its_slot_back(simulate: Si
     assert quota.is_unused(0.0)
 
 
+def test_aborting_what_has_ended_does_no_harm(simulate: Simulate[Any]) -> None:
+    """The order to stop may arrive when the attempt is over already."""
+    engine, quota = Engine(), Quota()
+
+    async def main() -> Any:
+        first, step = job(quota, nothing)
+        engine.hand_in(first)
+        attempt, shell = first.running, step.shell
+        await asyncio.sleep(0.1)
+        shell.abort(attempt)
+        return step.outcomes
+
+    assert simulate(main) == [Outcome()]
+
+
 def test_a_payload_that_raises_ends_its_job(simulate: Simulate[Any]) -> None:
     """A layer above that breaks its promise costs its job, not the engine."""
     engine, quota = Engine(), Quota(Limits(max_concurrency=1))
@@ -250,8 +265,6 @@ def test_the_loop_has_one_task_per_attempt_and_one_timer(simulate: Simulate[Any]
 
 def test_ten_thousand_cancellations_leave_nothing(simulate: Simulate[Any]) -> None:
     """Runs that are cancelled at random moments leak no slot and no task: ten calls out of ten succeed afterwards."""
-    import random
-
     draw = random.Random(7)
 
     async def flaky(number: int) -> int:

@@ -11,7 +11,8 @@ from llm_fanout.rows import BadRow, RowReader
 
 def test_a_row_carries_its_options() -> None:
     """What a row may say is on its Prompt; what it leaves out is not."""
-    line = '{"id": 3, "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "model": "sim/y", "stop": ["."]}'
+    messages = '[{"role": "user", "content": [{"type": "text", "text": "x"}]}]'
+    line = f'{{"id": 3, "messages": {messages}, "model": "sim/y", "stop": ["."]}}'
 
     prompt = RowReader().read(line)
 
@@ -26,7 +27,7 @@ def test_empty_lines_are_passed_over_and_counted() -> None:
 
     assert reader.read("\n") is None
     assert reader.read("   ") is None
-    with pytest.raises(BadRow, match="^line 3"):
+    with pytest.raises(BadRow, match=r"^line 3"):
         reader.read("{")
 
 
@@ -67,7 +68,8 @@ def test_skipped_rows_are_noted() -> None:
 @given(st.text())
 def test_any_line_is_a_prompt_or_a_bad_row(line: str) -> None:
     """Nothing else comes out, whatever goes in."""
-    try:
-        RowReader().read(line)
-    except BadRow as exc:
-        assert str(exc).startswith("line 1")
+    reader = RowReader(skip=True)
+
+    prompt = reader.read(line)
+
+    assert prompt is not None or not line.strip() or reader.faults[0].startswith("line 1: ")

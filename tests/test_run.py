@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -112,11 +111,10 @@ def test_awaiting_what_is_iterated_is_an_error(simulate: Simulate[Any]) -> None:
 
 def test_a_run_nobody_consumes_warns() -> None:
     """Forgetting `await` is told when the run is thrown away."""
-    run = Executor().map(echo, range(3))
+    runs = [Executor().map(echo, range(3))]
 
     with pytest.warns(RuntimeWarning, match="never awaited"):
-        del run
-        gc.collect()
+        runs.clear()
 
 
 def test_an_empty_source_gives_an_empty_report(simulate: Simulate[Any]) -> None:
@@ -192,6 +190,20 @@ def test_cancel_ends_the_run_with_a_report(simulate: Simulate[Any]) -> None:
     assert set(report.summary.errors) == {"cancelled", "not_attempted"}
     assert report.summary.stopped is not None
     assert "the run was cancelled" in str(report)
+
+
+def test_cancel_before_the_start(simulate: Simulate[Any]) -> None:
+    """A run that is cancelled before anybody consumes it sends nothing, and still has a Result for every item."""
+
+    async def main() -> Any:
+        run = Executor().map(echo, range(3))
+        run.cancel()
+        return await run
+
+    report = simulate(main)
+
+    assert report.summary.attempts == 0
+    assert [result.error.kind for result in report] == ["not_attempted"] * 3
 
 
 def test_cancel_after_the_end_changes_nothing(simulate: Simulate[Any]) -> None:

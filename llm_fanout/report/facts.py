@@ -87,7 +87,7 @@ def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:
 
 def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, int, str]]:
     first: dict[Kind, Result[object]] = {}
-    for result in report.failures:
+    for result in report:
         if result.error is not None:
             first.setdefault(result.error.kind, result)
     for kind, count in summary.errors.items():

@@ -29,7 +29,7 @@ class Histories(RuleBasedStateMachine):
         self.jobs: list[Job] = []
         self.ends: dict[Job, int] = {}
         self.not_before: dict[Job, float] = {}
-        self.gates = {quota: -inf for quota in self.quotas}
+        self.gates = dict.fromkeys(self.quotas, -inf)
         self.starts: list[float] = []
 
     @initialize(start=st.sampled_from([0.0, 1e5, 1.75e9]))
@@ -105,7 +105,7 @@ class Histories(RuleBasedStateMachine):
             return
         assert verdict.retry_at is not None
         if outcome.told is not None:
-            assert 0 <= verdict.retry_at - self.now - outcome.told + 1e-6
+            assert verdict.retry_at - self.now - outcome.told + 1e-6 >= 0
             assert verdict.retry_at - self.now - outcome.told <= min(outcome.told * 0.05, 0.25) + 1e-6
         assert verdict.retry_at <= job.first_start + job.retry.retry_for
         self.not_before[job] = verdict.retry_at

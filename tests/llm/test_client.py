@@ -214,10 +214,31 @@ async def test_a_call_above_the_whole_quota_fails_at_once(box: Box) -> None:
     assert report[1].ok
 
 
-async def test_a_gate_after_429_holds_everybody_of_that_quota() -> None:
-    """One refusal that names a wait holds the whole quota: nobody asks again before, and nothing is lost."""
-    config = SimConfig(rpm=600, burst=5, latency=0.01, jitter=0)
-    with Box(config) as box:
+async def test_a_refusal_holds_everybody_of_that_quota() -> None:
+    """One refusal that names a wait: until it is over nobody on the quota asks, retries included, and nothing is lost."""
+    asked: list[float] = []
+
+    def refuse_the_third(request: httpx2.Request) -> httpx2.Response:
+        asked.append(time.monotonic())
+        if len(asked) == 3:
+            return httpx2.Response(429, headers={"retry-after-ms": "400"}, json={"error": {"message": "slow down"}})
+        return httpx2.Response(200, json=completion("ok"))
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(refuse_the_third)) as http:
+        client = AsyncOpenAI(api_key="sk-gate-test", base_url="https://mock.example/v1", http_client=http)
+        endpoint = Endpoint("openai/gpt-gate", client=client, limits=Limits(max_concurrency=1))
+        async with FanOut(endpoint) as fan:
+            report = await fan.map([f"prompt {number}" for number in range(8)])
+
+    assert report.summary.succeeded == 8
+    assert len(asked) == 9
+    assert asked[3] - asked[2] >= 0.4
+    assert report.summary.binding == "gate"
+
+
+async def test_untold_limits_are_survived() -> None:
+    """A quota that nobody told us: refusals say when to come back, and every answer comes exactly once."""
+    with Box(SimConfig(rpm=600, burst=5, latency=0.01, jitter=0)) as box:
         async with FanOut("sim/x", base_url=box.url, limits=Limits(max_concurrency=5)) as fan:
             report = await fan.map([f"prompt {number}" for number in range(25)])
 
@@ -261,15 +282,18 @@ async def test_cancelled_calls_leave_no_socket_slot_or_task(box: Box) -> None:
 
 def test_three_event_loops_in_a_row_and_no_warning(box: Box) -> None:
     """One client in three `asyncio.run` calls, never closed: everything succeeds and nothing is left open."""
-    fan = FanOut("sim/x", base_url=box.url)
 
-    async def once(name: str) -> str:
-        return (await fan.map([f"[[answer:{name}]]"]))[0].value
+    def use() -> list[str]:
+        fan = FanOut("sim/x", base_url=box.url)
+
+        async def once(name: str) -> str:
+            return (await fan.map([f"[[answer:{name}]]"]))[0].value
+
+        return [asyncio.run(once(name)) for name in "abc"]
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        values = in_thread(lambda: [asyncio.run(once(name)) for name in "abc"])
-        del fan
+        values = in_thread(use)
         gc.collect()
 
     assert values == ["a", "b", "c"]
@@ -339,6 +363,21 @@ async def test_closing_the_client_cancels_its_runs(box: Box) -> None:
 
     assert [result.error.kind for result in report if result.error] == ["cancelled"] * 3
     assert again.value == "again"
+
+
+async def test_closing_here_leaves_other_loops_alone(box: Box) -> None:
+    """What runs on another event loop is that loop's business."""
+    fan = FanOut("sim/x", base_url=box.url)
+
+    async def elsewhere() -> str:
+        return (await fan.map(["[[answer:untouched]] [[latency:0.3]]"]))[0].value
+
+    other = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(elsewhere())))
+    while not box.stats["in_flight"]:
+        await asyncio.sleep(0.005)
+    await fan.aclose()
+
+    assert await other == "untouched"
 
 
 async def test_a_client_that_is_collected_closes_its_connections(box: Box) -> None:

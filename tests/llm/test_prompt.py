@@ -25,7 +25,7 @@ def test_text_messages_and_prompts_are_prompts() -> None:
 @pytest.mark.parametrize("content", [None, 5, [], ["x"], {"role": "user"}, b"bytes", [{"content": "no role"}], object()])
 def test_anything_else_is_refused(content: Any) -> None:
     """What is neither is a ConfigError that shows it."""
-    with pytest.raises(ConfigError, match="prompt is text|needs a 'role'"):
+    with pytest.raises(ConfigError, match=r"prompt is text|needs a 'role'"):
         Prompt(content)
 
 

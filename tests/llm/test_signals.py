@@ -230,7 +230,7 @@ def wrapped(outer: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (lambda: aiohttp.ServerDisconnectedError(), "connection"),
+        (aiohttp.ServerDisconnectedError, "connection"),
         (lambda: aiohttp.ClientOSError(104, "reset"), "connection"),
         (lambda: aiohttp.ClientPayloadError("cut"), "connection"),
         (lambda: aiohttp.ConnectionTimeoutError("slow"), "connection"),
@@ -251,7 +251,7 @@ def wrapped(outer: Exception, cause: Exception) -> Exception:
         (lambda: wrapped(openai.APIConnectionError(request=REQUEST2), httpx.ReadTimeout("x")), "timeout"),
         (lambda: json.JSONDecodeError("bad", "x", 0), "malformed"),
         (lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "malformed"),
-        (lambda: TimeoutError(), "timeout"),
+        (TimeoutError, "timeout"),
         (lambda: ConnectionResetError("x"), "connection"),
         (lambda: OSError("no file descriptors"), "connection"),
         (lambda: RuntimeError("a bug"), "exception"),

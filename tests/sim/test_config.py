@@ -36,7 +36,7 @@ def test_bursts_default_to_ten_seconds() -> None:
 )
 def test_nonsense_is_refused(text: str) -> None:
     """A part that cannot be is a ConfigError that says what can."""
-    with pytest.raises(ConfigError, match="number|known|between|share"):
+    with pytest.raises(ConfigError, match=r"number|known|between|share"):
         SimConfig.parse(text)
 
 

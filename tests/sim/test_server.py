@@ -74,7 +74,7 @@ async def test_a_hang_ends_when_the_client_leaves(client: AsyncOpenAI, box: Box)
         await ask(client, "[[fault:hang]]", timeout=0.1)
 
     async with asyncio.timeout(30):
-        while box.stats["in_flight"]:  # noqa: ASYNC110  # the other thread's count is all there is to look at
+        while box.stats["in_flight"]:  # the other thread's count is all there is to look at
             await asyncio.sleep(0.01)
     assert box.stats["disconnected"] == 1
 
