@@ -1,0 +1,102 @@
+"""The programs that users write: they run against the box, and a type checker sees what it must."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_fanout.sim import Box, SimConfig
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def program(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"program_{name}", PROGRAMS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    """A quick provider."""
+    with Box(SimConfig(latency=0.02, answer_tokens=12)) as box:
+        yield box
+
+
+async def test_judges(box: Box) -> None:
+    """Three runs at once on three models, joined by position."""
+    answers = {f"a{number}": f"answer {number} [[answer:good]]" for number in range(50)}
+
+    unanimous, cost = await program("judges").main(answers, box.url)
+
+    assert (unanimous, cost) == (1.0, 0.0)
+    assert box.stats["answered"] == 150
+
+
+async def test_latency(box: Box) -> None:
+    """A line for each server, nothing failed."""
+    lines = await program("latency").main({"one": box.url, "two": box.url})
+
+    assert all(re.fullmatch(r"(one|two) 0\.\d{3} 0\.\d{3} \d\.\d{3} failed=0", line) for line in lines)
+
+
+async def test_nightly(box: Box, tmp_path: Path) -> None:
+    """Thousands of rows from a generator, written in order."""
+    out = tmp_path / "out.jsonl"
+
+    code = await program("nightly").main(box.url, 2_000, str(out))
+
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert code == 0
+    assert [row["id"] for row in rows] == [f"row-{number}" for number in range(2_000)]
+
+
+async def test_notebook(box: Box) -> None:
+    """Failures are looked at and asked again."""
+    tickets = {100 + number: f"ticket {number}" for number in range(10)} | {5: "[[fault:400]]"}
+
+    rows = await program("notebook").main(tickets, box.url)
+
+    assert [row["ok"] for row in rows] == [True] * 10 + [False, False]
+    assert rows[-1]["id"] == 5
+
+
+async def test_orchestrator(box: Box) -> None:
+    """Fan-outs inside tasks inside an executor, on one quota of four slots."""
+    answer = await program("orchestrator").main("What to do? [[answer:one two three four]]", box.url)
+
+    assert answer == "one two three four"
+    assert box.stats["peak_in_flight"] <= 4
+    assert box.stats["requests"] == 2 + 2 * 4 * 21
+
+
+def test_type_checkers_see_what_they_must() -> None:
+    """mypy --strict accepts the programs, refuses exactly the lines marked E, and reveals the types that are noted."""
+    paths = [str(path) for path in sorted(PROGRAMS.glob("*.py"))]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    errors, revealed = {}, {}
+    for line in done.stdout.splitlines():
+        where, _, what = line.rpartition("/")[2].partition(": ")
+        if "error: " in f"{what} ":
+            errors[where] = what
+        if match := re.search(r'Revealed type is "(.*)"', what):
+            revealed[where] = match[1].replace("builtins.", "")
+    source = PROGRAMS / "type_errors.py"
+    marked = {number: line for number, line in enumerate(source.read_text().splitlines(), 1) if "  # " in line}
+
+    assert set(errors) == {f"{source.name}:{number}" for number, line in marked.items() if line.endswith("# E")}, done.stdout
+    assert revealed == {
+        f"{source.name}:{number}": line.split("# R: ")[1] for number, line in marked.items() if "# R: " in line
+    }
