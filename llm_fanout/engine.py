@@ -43,10 +43,10 @@ class Payload(Protocol):
         """An attempt has ended, and by `verdict` its job with it, or not yet."""
 
 
-class Supply(Protocol):
-    """Capacity that somebody else rations, fetched piece by piece."""
+class Fetch(Protocol):
+    """How capacity that somebody else rations is fetched, piece by piece."""
 
-    def fetch(self, engine: Engine, *, busy: bool) -> None:
+    def __call__(self, engine: Engine, *, busy: bool) -> None:
         """Called after every pump: fetch what is wanted, or stop fetching if no job is left."""
 
 
@@ -54,11 +54,11 @@ class Engine:
     """Carries out what its schedule decides, on every event loop that hands something in.
 
     Args:
-        supply: Where permits come from, if the quota has any.
+        fetch: Gets permits, if the quota has any.
     """
 
-    def __init__(self, supply: Supply | None = None) -> None:
-        self._supply = supply
+    def __init__(self, fetch: Fetch | None = None) -> None:
+        self._fetch = fetch
         self._lock = threading.RLock()
         self._schedule = Schedule(random.random)
         self._shells: dict[asyncio.AbstractEventLoop, Shell] = {}
@@ -124,8 +124,8 @@ class Engine:
             _shell(attempt.job).begin(attempt)
         for shell in shells:
             shell.set_timer(inf if timer is None else timer)
-        if self._supply is not None:
-            self._supply.fetch(self, busy=bool(self._shells))
+        if self._fetch is not None:
+            self._fetch(self, busy=bool(self._shells))
 
     def _shell_here(self) -> Shell:
         loop = asyncio.get_running_loop()

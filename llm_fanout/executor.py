@@ -6,21 +6,24 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
 from dataclasses import dataclass
-from math import inf, isfinite
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple
 from weakref import WeakSet
 
 from aiolimiter import AsyncLimiter
 
-from .core.limits import Permits
-from .core.quota import Cost, Limits, Quota, is_number
+from .core.checks import check_seconds
+from .core.quota import Cost, Limits, Quota
 from .core.retry import Again, RetryPolicy
 from .core.schedule import ONE_REQUEST, Outcome
 from .engine import Engine
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, Rejected, Stopped
+from .flow import Timing
+from .progress import Progress
+from .rate import RateGate
 from .results import Result
-from .run import Progress, Run, Timing
+from .run import Run
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -111,13 +114,12 @@ class Executor:
         retry_on: RetryOn = worth_a_retry,
     ) -> None:
         check_seconds("timeout", timeout)
-        _check_rate(rate)
-        permits = None if rate is None else Permits()
-        self._quota = Quota(Limits(max_concurrency=max_concurrency), permits=permits)
-        self._engine = Engine(None if rate is None or permits is None else _RateGate(rate, self._quota, permits))
+        gate = None if rate is None else RateGate(rate)
+        self._quota = Quota(Limits(max_concurrency=max_concurrency), permits=None if gate is None else gate.permits)
+        self._engine = Engine(None if gate is None else partial(gate.fetch, quota=self._quota))
         self._width = max_concurrency
         self._timeout = timeout
-        self._retry = retry_policy(max_retries, retry_for)
+        self._retry = RetryPolicy.of(max_retries, retry_for)
         self._again = _again_of(retry_on)
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
@@ -204,32 +206,6 @@ class _FunctionCall(Generic[R]):
         )
 
 
-class _RateGate:
-    """Turns an AsyncLimiter into permits, one waiter at a time: its own queue serves the smallest request first."""
-
-    def __init__(self, limiter: AsyncLimiter, quota: Quota, permits: Permits) -> None:
-        self._limiter = limiter
-        self._quota = quota
-        self._permits = permits
-        self._task: asyncio.Task[None] | None = None
-
-    def fetch(self, engine: Engine, *, busy: bool) -> None:
-        """Acquire one permit if one is wanted; stop if nobody is left to want it."""
-        if self._task is not None:
-            if not busy:
-                self._task.cancel()
-        elif busy and self._permits.wanted:
-            self._task = asyncio.get_running_loop().create_task(self._limiter.acquire())
-            self._task.add_done_callback(lambda task: self._fetched(engine, task))
-
-    def _fetched(self, engine: Engine, task: asyncio.Task[None]) -> None:
-        self._task = None
-        if task.cancelled():
-            engine.pump()
-        else:
-            engine.grant(self._quota, self._permits)
-
-
 def as_call_error(exc: Exception) -> CallError:
     """`exc` as the error of one call: itself if it is one, else one of a fitting kind with `exc` as its cause."""
     if isinstance(exc, CallError):
@@ -238,20 +214,6 @@ def as_call_error(exc: Exception) -> CallError:
     error = ERROR_OF_KIND[kind](f"{type(exc).__name__}: {exc}", kind=kind)
     error.__cause__ = exc
     return error
-
-
-def check_seconds(name: str, value: float | None) -> None:
-    """Refuse a time that is not a finite number of seconds above 0; None passes."""
-    if value is not None and not (is_number(value) and isfinite(value) and value > 0):
-        raise ConfigError(f"{name} must be seconds > 0, got {value!r}; leave it out for no bound")
-
-
-def retry_policy(max_retries: int, retry_for: float | None) -> RetryPolicy:
-    """The policy of these two options, checked."""
-    if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
-        raise ConfigError(f"max_retries must be a whole number >= 0, got {max_retries!r}; 0 means one try")
-    check_seconds("retry_for", retry_for)
-    return RetryPolicy(max_retries=max_retries, retry_for=inf if retry_for is None else retry_for)
 
 
 def _timed_out(timeout: float | None, exc: Exception) -> CallError:
@@ -277,16 +239,6 @@ def _again_of(retry_on: RetryOn) -> Callable[[Exception], bool | float]:
     if not callable(retry_on):
         raise ConfigError(f"retry_on must be exception types or a function of the exception, got {retry_on!r}")
     return retry_on
-
-
-def _check_rate(rate: AsyncLimiter | None) -> None:
-    if rate is not None and not isinstance(rate, AsyncLimiter):
-        raise ConfigError(f"rate must be an aiolimiter.AsyncLimiter, got {rate!r}")
-    if rate is not None and rate.max_rate < 1:
-        raise ConfigError(
-            f"rate lets {rate.max_rate:g} calls pass per {rate.time_period:g} s, and never a whole one; "
-            "use AsyncLimiter(1, a longer time)"
-        )
 
 
 def _check_async(fn: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support import Simulate, consume, in_thread
 
 from llm_fanout import ConfigError, Executor, RunFailed, Summary, Unavailable
-from llm_fanout.run import PARKED_CAP, WINDOW
+from llm_fanout.flow import PARKED_CAP, WINDOW
 
 
 async def echo(number: int) -> int:
@@ -502,7 +502,7 @@ def test_bar_is_drawn_on_request(simulate: Simulate[Any], monkeypatch: pytest.Mo
         asked.append(name)
         return lambda: lambda summary: None
 
-    monkeypatch.setattr("llm_fanout.run.hook", no_bar)
+    monkeypatch.setattr("llm_fanout.progress.hook", no_bar)
 
     async def main() -> Any:
         await Executor().map(echo, range(2))

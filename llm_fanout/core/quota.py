@@ -7,6 +7,7 @@ from math import inf, isfinite
 from typing import Literal, cast
 
 from ..errors import ConfigError
+from .checks import is_number
 from .limits import Limit, Permits, Slots, TokenBucket
 
 DEFAULT_CONCURRENCY = 100
@@ -52,11 +53,6 @@ class Limits:
     def width(self) -> int:
         """Calls at once."""
         return DEFAULT_CONCURRENCY if self.max_concurrency is None else int(self.max_concurrency)
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a real number; True and False are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
+from ..errors import ConfigError
+from .checks import check_seconds
+
 TRANSIENT = (0.5, 8.0)  # openai SDK 3.54: INITIAL_RETRY_DELAY, MAX_RETRY_DELAY
 PUSHBACK = (1.0, 60.0)  # AWS SDKs, standard mode: throttling waits longer than transient faults
 BAD_REPLY_RETRIES = 2
@@ -42,6 +45,18 @@ class RetryPolicy:
 
     max_retries: int = 5
     retry_for: float = inf
+
+    @classmethod
+    def of(cls, max_retries: int, retry_for: float | None) -> RetryPolicy:
+        """The policy that two options of the public surface make, checked; None is no bound.
+
+        Raises:
+            ConfigError: One of them is out of its range.
+        """
+        if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
+            raise ConfigError(f"max_retries must be a whole number >= 0, got {max_retries!r}; 0 means one try")
+        check_seconds("retry_for", retry_for)
+        return cls(max_retries=max_retries, retry_for=inf if retry_for is None else retry_for)
 
 
 @dataclass(slots=True)

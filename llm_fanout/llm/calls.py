@@ -10,9 +10,9 @@ from ..core.quota import Cost, Quota
 from ..core.retry import RetryPolicy
 from ..core.schedule import Outcome
 from ..errors import CallError, Rejected
+from ..flow import Timing
 from ..quotas import Hold
 from ..results import NO_USAGE, Result
-from ..run import Timing
 from ..tally import Tally
 from . import reply, signals
 from .endpoint import Place

@@ -113,7 +113,7 @@ class FanOut:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
         here = asyncio.get_running_loop()
         for run in list(self._runs):
-            if run.loop in (None, here):
+            if run.is_on(here):
                 await run.leave()
         await self._wire.aclose()
         for route in self._routes.values():

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from ..core.checks import check_seconds
 from ..core.retry import RetryPolicy
 from ..core.tokens import estimate_tokens
 from ..errors import ConfigError
-from ..executor import check_seconds, retry_policy
-from ..run import Progress
+from ..progress import Progress
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam as Message
@@ -125,7 +125,7 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
         hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
         raise ConfigError(f"there is no option {name!r} here; {hint}")
     check_seconds("timeout", options.get("timeout"))
-    retry_policy(options.get("max_retries", 0), options.get("retry_for"))
+    RetryPolicy.of(options.get("max_retries", 0), options.get("retry_for"))
     for name in ("max_tokens", "max_completion_tokens"):
         if name in options and (not isinstance(options[name], int) or options[name] < 1):
             raise ConfigError(f"{name} must be a whole number >= 1, got {options[name]!r}")
@@ -169,7 +169,7 @@ class Settings:
             params={name: value for name, value in options.items() if name in Params.__annotations__ and value is not None},
             instructions=options.get("instructions"),
             timeout=options.get("timeout") or DEFAULT_TIMEOUT,
-            retry=retry_policy(options.get("max_retries", 5), options.get("retry_for")),
+            retry=RetryPolicy.of(options.get("max_retries", 5), options.get("retry_for")),
         )
 
     @property
