@@ -225,7 +225,7 @@ def _timed_out(timeout: float | None, exc: Exception) -> CallError:
 def _failure(error: CallError, again: bool | float) -> Outcome:
     if again is True:
         return Outcome(Again.TRANSIENT, error=error)
-    if again is False:
+    if again is False or again is None:  # a predicate that forgets to answer does not say yes
         return Outcome(error=error)
     return Outcome(Again.PUSHBACK, told=max(0.0, float(again)), error=error)
 

@@ -254,6 +254,19 @@ def test_retry_for_bounds_the_time(simulate: Simulate[Any]) -> None:
     assert starts[-1] - starts[0] <= 10
 
 
+@pytest.mark.parametrize(("answer", "attempts"), [(None, 1), (False, 1), (True, 2), (float("inf"), 1)])
+def test_what_a_predicate_may_answer(simulate: Simulate[Any], answer: Any, attempts: int) -> None:
+    """True and False are obeyed; no answer is no, and a wait without end is not waited for."""
+
+    async def fails(_: int) -> None:
+        raise RuntimeError("no")
+
+    async def main() -> Any:
+        return await Executor(max_retries=1, retry_on=lambda error: answer).map(fails, [0])
+
+    assert simulate(main)[0].attempts == attempts
+
+
 def test_a_raising_predicate_costs_its_item_only(simulate: Simulate[Any]) -> None:
     """A `retry_on` that raises fails the item that it was asked about, and gives its slot back."""
 

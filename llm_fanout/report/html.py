@@ -10,6 +10,7 @@ from .facts import QUANTILES, facts_of
 
 ANSWERS = 5  # results shown
 LENGTH = 120  # characters shown of an answer
+STYLE = "text-align:left;padding:2px 16px 2px 0"
 
 
 def render(what: Report[object] | Summary) -> str:
@@ -36,9 +37,9 @@ def _answers(report: Report[object]) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     header = _row("th", head) if head else ""
-    return f"<table>{header}{''.join(_row('td', row) for row in rows)}</table>"
+    return f"<table style='margin:0 0 12px'>{header}{''.join(_row('td', row) for row in rows)}</table>"
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:
-    filled = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for cell in cells)
+    filled = (f'<{tag} style="{STYLE}">{escape(cell)}</{tag}>' for cell in cells)
     return f"<tr>{''.join(filled)}</tr>"

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from math import inf
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_fanout import ConfigError
 from llm_fanout.core.retry import BAD_REPLY_RETRIES, PUSHBACK, TRANSIENT, Again, RetryPolicy, Tries, told_wait
+
+
+def test_options_make_a_policy() -> None:
+    """None is no bound on the time."""
+    assert RetryPolicy.of(3, None) == RetryPolicy(max_retries=3, retry_for=inf)
+    assert RetryPolicy.of(0, 2.5) == RetryPolicy(max_retries=0, retry_for=2.5)
+
+
+@pytest.mark.parametrize(("retries", "seconds"), [(-1, None), (1.5, None), (True, None), ("3", None), (1, 0), (1, -2.0)])
+def test_options_that_cannot_be_are_refused(retries: Any, seconds: Any) -> None:
+    """The one that is out of its range is named."""
+    with pytest.raises(ConfigError, match=r"max_retries|retry_for"):
+        RetryPolicy.of(retries, seconds)
 
 
 @pytest.mark.parametrize(("again", "most"), [(Again.TRANSIENT, 3), (Again.BAD_REPLY, BAD_REPLY_RETRIES), (Again.NO, 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import threading
 import time
 import warnings
@@ -16,7 +17,7 @@ import pytest
 import respx
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from support import in_thread
+from support import consume, in_thread
 
 from llm_fanout import (
     ConfigError,
@@ -261,14 +262,17 @@ async def test_prompts_may_name_other_models(box: Box) -> None:
 
 
 async def test_cancelled_calls_leave_no_socket_slot_or_task(box: Box) -> None:
-    """Runs that are cancelled at various moments leave nothing: the server is left, and the next ten calls succeed."""
+    """10,000 calls cancelled at random moments leave nothing: the server is left, and the next ten calls succeed."""
+    draw = random.Random(11)
+    cancelled = 0
     async with FanOut("sim/x", base_url=box.url, limits=Limits(max_concurrency=30)) as fan:
-        for moment in range(20):
-            run = fan.map(["[[latency:30]]"] * 50)
-            task = asyncio.ensure_future(run._whole())
-            await asyncio.sleep(moment / 1_000)
+        while cancelled < 10_000:
+            run = fan.map(["[[latency:30]]", "quick"] * 100)
+            task = asyncio.ensure_future(consume(run))
+            await asyncio.sleep(draw.random() * 0.05)
             task.cancel()
             await asyncio.wait([task])
+            cancelled += run.report.summary.errors["cancelled"]
         before = len(asyncio.all_tasks())
         report = await fan.map([f"[[answer:{number}]]" for number in range(10)])
         assert report.summary.succeeded == 10
@@ -355,7 +359,7 @@ async def test_fan_out_closes_its_client(box: Box) -> None:
 async def test_closing_the_client_cancels_its_runs(box: Box) -> None:
     """Leaving `async with` ends what is under way; a closed client may be used again."""
     async with FanOut("sim/x", base_url=box.url) as fan:
-        task = asyncio.ensure_future(fan.map(["[[latency:60]]"] * 3)._whole())
+        task = asyncio.ensure_future(consume(fan.map(["[[latency:60]]"] * 3)))
         await asyncio.sleep(0.05)
     report = await task
     again = await fan.call("[[answer:again]]")
