@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from .results import NO_USAGE, Result, Spending, Summary, Usage
 
 @dataclass(slots=True)
 class Tally:
-    """Counts what happens to the calls of one run, on its loop's thread; `summary` may be read from any."""
+    """Counts what happens to the calls of a run, or of a client: `count` and `summary` may be called from any thread."""
 
     total: int | None = None
     attempts: int = 0
@@ -26,6 +27,7 @@ class Tally:
     _quotas: dict[Quota, dict[str, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
         """The run starts."""
@@ -40,17 +42,11 @@ class Tally:
         if quota not in self._quotas:
             self._quotas[quota] = dict(quota.held)  # type: ignore[arg-type]  # literal keys read as plain str
 
-    def count(self, result: Result[Any]) -> None:
-        """A call has ended."""
-        if result.error is not None:
-            self._errors[result.error.kind] += 1
-            return
-        self._succeeded += 1
-        if result.model:
-            # By thousands of input tokens: list prices change at round numbers of them and are linear in between.
-            key = result.model, result.usage.input_tokens // 1000
-            calls, usage = self._usage.get(key, (0, NO_USAGE))
-            self._usage[key] = calls + 1, usage + result.usage
+    def count(self, result: Result[Any], *, attempts: int = 0) -> None:
+        """A call has ended; `attempts` of it were not counted as they began."""
+        with self._lock:
+            self.attempts += attempts
+            self._count(result)
 
     def summary(self) -> Summary:
         """The numbers as of now."""
@@ -71,6 +67,17 @@ class Tally:
             errors=dict(self._errors.copy().most_common()),
             stopped=self.stopped,
         )
+
+    def _count(self, result: Result[Any]) -> None:
+        if result.error is not None:
+            self._errors[result.error.kind] += 1
+            return
+        self._succeeded += 1
+        if result.model:
+            # By thousands of input tokens: list prices change at round numbers of them and are linear in between.
+            key = result.model, result.usage.input_tokens // 1000
+            calls, usage = self._usage.get(key, (0, NO_USAGE))
+            self._usage[key] = calls + 1, usage + result.usage
 
     def _elapsed(self) -> float:
         if self._began is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from enum import Enum
 from math import inf, isfinite
 from typing import Literal, cast
 
 from ..errors import ConfigError
+from .adaptive import Adaptive
 from .checks import is_number
 from .limits import Limit, Permits, Slots, TokenBucket
 
@@ -21,7 +23,8 @@ class Limits:
     """What a provider allows, per endpoint, credential and model. What is None is not limited by us.
 
     Args:
-        max_concurrency: Calls at once, a whole number > 0; 100 by default.
+        max_concurrency: Calls at once at the most, a whole number > 0; 100 by default. After refusals there are fewer for
+            a while, as many as the provider takes.
         rpm: Requests a minute, > 0. Starts in any minute never exceed it, retries included.
         tpm: Tokens a minute, input and output together, > 0. A call's tokens are estimated and reserved before it
             starts, and settled with the reported usage when it ends.
@@ -69,6 +72,15 @@ class Lease:
 
     taken: tuple[tuple[Limit, Unit, float], ...]
     cost: Cost
+    epoch: int = 0
+
+
+class Signal(Enum):
+    """What an attempt says of the other side's capacity."""
+
+    OK = "ok"
+    NEUTRAL = "neutral"
+    PUSHBACK = "pushback"
 
 
 class Quota:
@@ -77,11 +89,12 @@ class Quota:
     `held` tells, in seconds and per limit, how long the first call in line had to wait for it: the limit that binds.
     """
 
-    __slots__ = ("_limits", "_since", "_slots", "_waits_for", "gate", "held")
+    __slots__ = ("_adaptive", "_limits", "_since", "_slots", "_waits_for", "gate", "held")
 
     def __init__(self, limits: Limits | None = None, *, permits: Permits | None = None) -> None:
         self._limits = _limits_of(limits or Limits())
         self._slots = cast("Slots", self._limits["concurrency"])
+        self._adaptive = Adaptive(self._slots)
         if permits is not None:
             self._limits["permits"] = permits
         self.gate = -inf
@@ -119,13 +132,18 @@ class Quota:
         taken = tuple((limit, unit, _amount(cost, unit)) for unit, limit in self._limits.items())
         for limit, _, amount in taken:
             limit.take(amount, now)
-        return Lease(taken, cost)
+        return Lease(taken, cost, self._adaptive.admitted())
 
-    def give(self, lease: Lease, used: Cost | None, now: float) -> None:
+    def give(self, lease: Lease, used: Cost | None, now: float, signal: Signal = Signal.NEUTRAL) -> None:
         """Settle a lease with what was really used; None keeps what was reserved.
 
-        A lease settles with the limits that it was taken from, so that a quota can be retuned while calls are out.
+        A lease settles with the limits that it was taken from, so that a quota can be retuned while calls are out. What
+        the attempt says of the other side's capacity makes the number of slots shrink or grow.
         """
+        if signal is Signal.PUSHBACK:
+            self._adaptive.refused(lease.epoch)
+        elif signal is Signal.OK:
+            self._adaptive.succeeded(lease.epoch)
         for limit, unit, amount in lease.taken:
             limit.give(amount, _amount(used or lease.cost, unit), now)
 
@@ -143,6 +161,7 @@ class Quota:
                 limit.retune(new[unit], now)
                 new[unit] = limit
         self._limits = new
+        self._adaptive.retune()
 
     def _latest(self, cost: Cost, now: float) -> tuple[float, Binding]:
         latest = self.gate

@@ -18,7 +18,7 @@ from enum import Enum
 from heapq import heapify, heappop, heappush
 from math import inf
 
-from .quota import Cost, Lease, Limits, Quota
+from .quota import Cost, Lease, Limits, Quota, Signal
 from .retry import Again, RetryPolicy, Tries
 
 ONE_REQUEST = Cost()
@@ -76,6 +76,7 @@ class Outcome:
         again: Why it may be tried again; NO ends the job.
         told: Seconds the other side asked to wait, if it did.
         gate: Whether everybody on the quota has to wait as long.
+        shrink: Whether it says that there are too many calls at once.
         used: What it really used up; None if nobody knows (the reservation stands).
         value: What it brought; carried, not looked at.
         error: Why it failed; carried, not looked at. None is success.
@@ -84,6 +85,7 @@ class Outcome:
     again: Again = Again.NO
     told: float | None = None
     gate: bool = False
+    shrink: bool = False
     used: Cost | None = None
     value: object = None
     error: Exception | None = None
@@ -168,7 +170,7 @@ class Schedule:
         """Settle an attempt: its lease goes back, and its job is over or waits for another try."""
         job = attempt.job
         job.running = None
-        job.quota.give(attempt.lease, outcome.used, now)
+        job.quota.give(attempt.lease, outcome.used, now, _signal_of(outcome))
         self.wake(job.quota)
         again = outcome.again is not Again.NO and job.tries.spend(outcome.again, job.retry)
         retry_at = now + job.tries.wait(outcome.again, outcome.told, self._random()) if again else inf
@@ -263,6 +265,12 @@ class Schedule:
             self._timers = [timer for timer in self._timers if not _is_over(timer[2])]
             heapify(self._timers)
             self._stale = 0
+
+
+def _signal_of(outcome: Outcome) -> Signal:
+    if outcome.shrink:
+        return Signal.PUSHBACK
+    return Signal.OK if outcome.error is None and outcome.again is Again.NO else Signal.NEUTRAL
 
 
 def _is_over(due: Job | _Line) -> bool:

@@ -119,8 +119,7 @@ class PromptCall:
             latency=timing.latency,
             reply=answer.raw if answer else b"",
         )
-        self.tally.attempts += timing.attempts
-        self.tally.count(result)
+        self.tally.count(result, attempts=timing.attempts)
         return result
 
     def _clean(self, outcome: Outcome) -> Outcome:

@@ -8,6 +8,7 @@ Sources, read 2026-11: the providers' error guides, and `_should_retry` of the o
     kind    what the error is called, and with it its class
     again   which retries it may use up
     gate    whether everybody on the quota waits, not this call alone
+    shrink  whether fewer calls should be under way at once
     spent   whether the reserved tokens may have been used (they are kept then), or surely not
 """
 
@@ -37,10 +38,12 @@ class Reaction:
     kind: Kind
     again: Again = Again.NO
     gate: bool = False
+    shrink: bool = False
     spent: bool = False
 
 
-WAIT = Reaction("rate_limited", Again.PUSHBACK, gate=True)
+WAIT = Reaction("rate_limited", Again.PUSHBACK, gate=True, shrink=True)
+BUSY = Reaction("rate_limited", Again.PUSHBACK, shrink=True)
 SERVER = Reaction("server", Again.TRANSIENT)
 TIMEOUT = Reaction("timeout", Again.TRANSIENT, spent=True)  # a call we stop waiting for goes on over there, and is billed
 CONNECTION = Reaction("connection", Again.TRANSIENT)
@@ -68,8 +71,8 @@ CODES: dict[str, Reaction] = {
     "content_filter": Reaction("filtered"),
     "content_policy_violation": Reaction("filtered"),
     "invalid_api_key": AUTH,
-    "slow_down": Reaction("rate_limited", Again.PUSHBACK),
-    "overloaded_error": Reaction("rate_limited", Again.PUSHBACK),
+    "slow_down": BUSY,
+    "overloaded_error": BUSY,
 }
 
 STATUSES: dict[int, Reaction] = {
@@ -81,9 +84,9 @@ STATUSES: dict[int, Reaction] = {
     413: TOO_LARGE,
     425: SERVER,
     429: WAIT,
-    498: Reaction("rate_limited", Again.PUSHBACK),  # Groq: capacity exceeded
+    498: BUSY,  # Groq: capacity exceeded
     499: SERVER,
-    529: Reaction("rate_limited", Again.PUSHBACK),  # Anthropic: overloaded
+    529: BUSY,  # Anthropic: overloaded
 }
 
 # Exceptions by class name, looked up along the class's ancestors and then along the chain of causes. Names, so that no
@@ -152,7 +155,7 @@ def outcome_of(
     """The outcome that says `reaction`, with its error."""
     error = ERROR_OF_KIND[reaction.kind](message, kind=reaction.kind, status=status, retry_after=told, partial=partial)
     used = None if reaction.spent else Cost(tokens=0.0)
-    return Outcome(reaction.again, told=told, gate=reaction.gate, used=used, error=error)
+    return Outcome(reaction.again, told=told, gate=reaction.gate, shrink=reaction.shrink, used=used, error=error)
 
 
 def told_wait(headers: Headers, wall: float) -> float | None:

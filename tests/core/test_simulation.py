@@ -118,6 +118,35 @@ def test_a_poison_call_delays_nobody() -> None:
     assert last <= alone * 1.25
 
 
+def test_a_server_that_takes_four_at_once() -> None:
+    """Refused above four at once, fifty wide, without a hint: everything ends, with few refusals, near the bound."""
+    draw = random.Random(4)
+    schedule, quota = Schedule(draw.random), Quota(Limits(max_concurrency=50))
+    for number in range(400):
+        schedule.add(Job(quota, payload=number), 0.0)
+    events: list[tuple[float, int, Attempt, Outcome]] = []
+    tie, now, busy, over, refused = count(), 0.0, 0, 0, 0
+    while over < 400:
+        while (attempt := schedule.start(now)) is not None:
+            if busy < 4:
+                busy += 1
+                heappush(events, (now + 1.0, next(tie), attempt, Outcome()))
+            else:
+                refused += 1
+                error = RuntimeError("busy")
+                heappush(events, (now + 0.05, next(tie), attempt, Outcome(Again.PUSHBACK, shrink=True, error=error)))
+        timer = schedule.next_timer()
+        if timer is not None and (not events or timer < events[0][0]):
+            now = timer
+            continue
+        now, _, attempt, outcome = heappop(events)
+        busy -= outcome.error is None
+        over += schedule.finish(attempt, outcome, now).over
+
+    assert now <= 1.5 * 400 / 4
+    assert refused <= 400
+
+
 def test_refusals_of_a_smaller_server_are_survived() -> None:
     """Told twice the server's quota, nothing is lost: refusals say when, and everybody waits."""
     world = World(9, Limits(max_concurrency=50, rpm=1_200, burst=40), server_burst=10)

@@ -75,6 +75,7 @@ def test_answers(status: int, content: bytes, kind: str, again: Again, gate: boo
     error = error_of(outcome)
 
     assert (error.kind, outcome.again, outcome.gate, error.status) == (kind, again, gate, status)
+    assert outcome.shrink is (again is Again.PUSHBACK)
     assert type(error) is ERROR_OF_KIND[error.kind]
 
 
