@@ -71,13 +71,23 @@ class _LoopThread:
             self._thread.join()
 
     def _main(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
-        with asyncio.Runner() as runner:
-            self._enough = asyncio.Event()
-            ready.set_result(runner.get_loop())
-            runner.run(self._until_enough())
+        # Not asyncio.Runner: that waits for the default executor in a new thread, which an ending interpreter refuses.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._until_enough(ready))
+        finally:
+            loop.close()
 
-    async def _until_enough(self) -> None:
+    async def _until_enough(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
+        loop = asyncio.get_running_loop()
+        self._enough = asyncio.Event()
+        ready.set_result(loop)
         await self._enough.wait()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await loop.shutdown_asyncgens()
 
 
 _lock = threading.Lock()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from llm_fanout import Endpoint, RunFailed, fan_out_sync
+from llm_fanout import Endpoint, RunFailed, fan_out, fan_out_sync
 from llm_fanout.llm import background
 from llm_fanout.sim import Box, SimConfig
 
@@ -69,6 +71,21 @@ def test_a_forked_process_gets_its_own_thread(endpoint: Endpoint, monkeypatch: p
     assert childs is not parents
     assert alive
     assert fan_out_sync(["[[answer:still here]]"], model=endpoint).values == ["still here"]
+
+
+def test_stopping_cancels_what_still_runs(endpoint: Endpoint) -> None:
+    """A thread that is stopped in the middle of a run ends that run in good order."""
+    thread = background._LoopThread()
+    run = fan_out(["[[latency:60]]"], model=endpoint)
+    future = asyncio.run_coroutine_threadsafe(background._report_of(run), thread.loop)
+    while not run.summary.in_flight:
+        time.sleep(0.005)
+
+    thread.stop()
+
+    assert future.cancelled()
+    assert run.report[0].error is not None
+    assert thread.loop.is_closed()
 
 
 def test_the_interpreter_ends_without_a_word() -> None:
