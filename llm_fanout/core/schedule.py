@@ -22,6 +22,8 @@ from .quota import Cost, Lease, Limits, Quota, Signal
 from .retry import Again, RetryPolicy, Tries
 
 ONE_REQUEST = Cost()
+UNTOLD_GATE = 0.25  # seconds at the most that everybody waits after a refusal which names no time: one call's backoff is
+# the guess of one call, and with one refusal in twenty the guesses of a few would stop all the others for good
 DEFAULT_POLICY = RetryPolicy()
 
 
@@ -75,7 +77,7 @@ class Outcome:
     Args:
         again: Why it may be tried again; NO ends the job.
         told: Seconds the other side asked to wait, if it did.
-        gate: Whether everybody on the quota has to wait as long.
+        gate: Whether everybody on the quota has to wait: as long as was told, or a moment.
         shrink: Whether it says that there are too many calls at once.
         used: What it really used up; None if nobody knows (the reservation stands).
         value: What it brought; carried, not looked at.
@@ -175,7 +177,7 @@ class Schedule:
         again = outcome.again is not Again.NO and job.tries.spend(outcome.again, job.retry)
         retry_at = now + job.tries.wait(outcome.again, outcome.told, self._random()) if again else inf
         if outcome.gate and again:
-            self.gate(job.quota, retry_at)
+            self.gate(job.quota, retry_at if outcome.told is not None else min(retry_at, now + UNTOLD_GATE))
         if job.cancelled or retry_at > job.first_start + job.retry.retry_for or retry_at == inf:
             job.state = State.OVER
             return OVER

@@ -109,7 +109,7 @@ class Histories(RuleBasedStateMachine):
             assert verdict.retry_at - self.now - outcome.told <= min(outcome.told * 0.05, 0.25) + 1e-6
         assert verdict.retry_at <= job.first_start + job.retry.retry_for
         self.not_before[job] = verdict.retry_at
-        if outcome.gate:
+        if outcome.gate and outcome.told is not None:
             self.gates[job.quota] = max(self.gates[job.quota], verdict.retry_at)
 
     def pump(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from llm_fanout.core.quota import Cost, Limits, Quota
 from llm_fanout.core.retry import Again, RetryPolicy
-from llm_fanout.core.schedule import Attempt, Job, Outcome, Schedule, State
+from llm_fanout.core.schedule import UNTOLD_GATE, Attempt, Job, Outcome, Schedule, State
 
 AGAIN = Outcome(Again.TRANSIENT)
 DONE = Outcome()
@@ -130,6 +130,21 @@ def test_a_refusal_with_a_gate_stops_everyone_of_its_quota(schedule: Schedule) -
     assert schedule.start(19.9) is None
     assert verdict.retry_at == schedule.next_timer() == pytest.approx(20.125)
     assert begin(schedule, 20.125).job is refused.job
+
+
+def test_a_refusal_that_names_no_time_stops_everyone_for_a_moment(schedule: Schedule) -> None:
+    """The job backs off by itself; the others go on after a quarter of a second at the most."""
+    quota = Quota()
+    refused, other = Job(quota), Job(quota)
+    schedule.add(refused, 0.0)
+    schedule.add(other, 0.0)
+    attempt = begin(schedule, 0.0)
+
+    verdict = schedule.finish(attempt, Outcome(Again.PUSHBACK, gate=True), 0.0)
+
+    assert verdict.retry_at == 0.5
+    assert schedule.start(0.2) is None
+    assert begin(schedule, UNTOLD_GATE).job is other
 
 
 def test_a_gate_closes_even_if_its_messenger_gives_up(schedule: Schedule) -> None:
