@@ -18,6 +18,7 @@ from enum import Enum
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from .announced import Announced
 from .quota import Cost, Lease, Limits, Quota, Signal
 from .retry import Again, RetryPolicy, Tries
 
@@ -79,6 +80,8 @@ class Outcome:
         told: Seconds the other side asked to wait, if it did.
         gate: Whether everybody on the quota has to wait: as long as was told, or a moment.
         shrink: Whether it says that there are too many calls at once.
+        outage: Whether it would look like this if the other side were down.
+        announced: What the other side said of its quota, if it did.
         used: What it really used up; None if nobody knows (the reservation stands).
         value: What it brought; carried, not looked at.
         error: Why it failed; carried, not looked at. None is success.
@@ -88,6 +91,8 @@ class Outcome:
     told: float | None = None
     gate: bool = False
     shrink: bool = False
+    outage: bool = False
+    announced: Announced | None = None
     used: Cost | None = None
     value: object = None
     error: Exception | None = None

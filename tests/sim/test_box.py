@@ -22,15 +22,17 @@ def test_a_box_that_is_not_started_has_no_url() -> None:
 
 def test_starting_and_stopping_twice_does_no_harm() -> None:
     """A second start is the first, a second stop is none; no thread is left."""
-    before = threading.active_count()
     box = Box()
+    before = set(threading.enumerate())
 
     urls = {box.start().url, box.start().url}
+    serving = set(threading.enumerate()) - before
     box.stop()
     box.stop()
 
     assert len(urls) == 1
-    assert threading.active_count() == before
+    assert [thread.name for thread in serving] == ["llm_fanout.sim"]
+    assert not any(thread.is_alive() for thread in serving)
 
 
 def test_a_port_that_is_taken_is_an_os_error() -> None:
