@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .core.quota import Limits as Limits
+    from .core.stated import Limits as Limits
     from .errors import BadReply as BadReply
     from .errors import CallError as CallError
     from .errors import ConfigError as ConfigError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; a module is imported when one of its names is first used.
 _HOMES = {
-    "core.quota": ("Limits",),
+    "core.stated": ("Limits",),
     "errors": (
         "BadReply",
         "CallError",

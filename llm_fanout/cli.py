@@ -66,7 +66,7 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     Exit code 0: every call succeeded; 1: some failed; 2: bad input, and nothing was sent; 130: interrupted, with what
     was done written.
     """
-    from .core.quota import Limits
+    from .core.stated import Limits
     from .llm.client import fan_out
     from .rows import RowReader
 
@@ -92,7 +92,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed, other faults.")] = 1,
 ) -> None:
     """A hundred calls and more of about a second each, against a quota, with refusals, hangs and errors: no key needed."""
-    from .core.quota import Limits
+    from .core.stated import Limits
     from .llm.client import fan_out
     from .llm.endpoint import Endpoint
     from .sim import Box, SimConfig

@@ -14,7 +14,7 @@ FanOutError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 Kind = Literal[
     "rate_limited",  # RateLimited
@@ -31,6 +31,7 @@ Kind = Literal[
     "auth",
     "credit",
     "exception",  # Rejected
+    "deadline",
     "cancelled",
     "not_attempted",  # Stopped
 ]
@@ -74,6 +75,14 @@ class CallError(FanOutError):
         """What happened, in one sentence."""
         return str(self.args[0])
 
+    def reading(self, message: str) -> Self:
+        """The same error, in other words."""
+        if message == self.message:
+            return self
+        error = _restored(type(self), {**self.to_dict(), "message": message}, self.partial)
+        error.__cause__ = self.__cause__
+        return error
+
     def to_dict(self) -> dict[str, Any]:
         """`kind`, `status`, `message` and `retry_after`: what a row of output says of a failure."""
         return {"kind": self.kind, "status": self.status, "message": self.message, "retry_after": self.retry_after}
@@ -83,7 +92,10 @@ class CallError(FanOutError):
         return _restored, (type(self), self.to_dict(), self.partial)
 
 
-def _restored(cls: type[CallError], said: Mapping[str, Any], partial: str) -> CallError:
+_Error = TypeVar("_Error", bound=CallError)
+
+
+def _restored(cls: type[_Error], said: Mapping[str, Any], partial: str) -> _Error:
     return cls(said["message"], kind=said["kind"], status=said["status"], retry_after=said["retry_after"], partial=partial)
 
 
@@ -133,6 +145,7 @@ ERROR_OF_KIND: dict[Kind, type[CallError]] = {
     "auth": Rejected,
     "credit": Rejected,
     "exception": Rejected,
+    "deadline": Stopped,
     "cancelled": Stopped,
     "not_attempted": Stopped,
 }

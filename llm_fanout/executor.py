@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple
@@ -14,12 +13,14 @@ from weakref import WeakSet
 from aiolimiter import AsyncLimiter
 
 from .core.checks import check_seconds
-from .core.quota import Cost, Limits, Quota
+from .core.job import ONE_REQUEST, Cost, Outcome
+from .core.lanes import DEFAULT, Lane
+from .core.quota import Quota
 from .core.retry import Again, RetryPolicy
-from .core.schedule import ONE_REQUEST, Outcome
+from .core.stated import Limits
 from .engine import Engine
-from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, Rejected, Stopped
-from .flow import Timing
+from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, RateLimited, Rejected, Stopped
+from .flow import Terms, Timing
 from .progress import Progress
 from .rate import RateGate
 from .results import Result
@@ -89,9 +90,11 @@ class Executor:
     manager, it cancels on leaving what is still running.
 
     Args:
-        max_concurrency: Calls at once, >= 1. A call that waits to be tried again is not one of them.
-        rate: An `aiolimiter.AsyncLimiter`, also one that other code uses: each attempt, retries too, acquires it once
-            before it takes a slot. Waiters are served in their order. It belongs to one event loop.
+        max_concurrency: Calls at once, >= 1. A call that waits to be tried again is not one of them, nor one that waits
+            for a run of this executor that it has started itself: runs may be nested to any depth.
+        rate: How often a call may start, retries included. `Limits(rpm=, rpd=, burst=, headroom=)`, or an
+            `aiolimiter.AsyncLimiter`, also one that other code uses: each attempt acquires it once before it takes a slot,
+            waiters are served in their order, and it belongs to one event loop.
         timeout: Seconds for one attempt, not counting any wait before it. The function is cancelled then, and its
             clean-up awaited; a timeout is tried again. None: no bound.
         max_retries: Tries after the first, >= 0, spaced by exponential backoff with full jitter (0.5 s doubled up to 8 s).
@@ -107,20 +110,18 @@ class Executor:
         self,
         *,
         max_concurrency: int = 100,
-        rate: AsyncLimiter | None = None,
+        rate: AsyncLimiter | Limits | None = None,
         timeout: float | None = None,
         max_retries: int = 5,
         retry_for: float | None = None,
         retry_on: RetryOn = worth_a_retry,
     ) -> None:
         check_seconds("timeout", timeout)
-        gate = None if rate is None else RateGate(rate)
-        self._quota = Quota(Limits(max_concurrency=max_concurrency), permits=None if gate is None else gate.permits)
+        gate = RateGate(rate) if isinstance(rate, AsyncLimiter) else None
+        limits = _limits_of(max_concurrency, None if gate is not None else rate)
+        self._quota = Quota(limits, permits=None if gate is None else gate.permits)
         self._engine = Engine(None if gate is None else partial(gate.fetch, quota=self._quota))
-        self._width = max_concurrency
-        self._timeout = timeout
-        self._retry = RetryPolicy.of(max_retries, retry_for)
-        self._again = _again_of(retry_on)
+        self._shared = _Shared(self._quota, RetryPolicy.of(max_retries, retry_for), timeout, _again_of(retry_on))
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def map(
@@ -132,7 +133,8 @@ class Executor:
             ConfigError: `fn` is not async.
         """
         _check_async(fn)
-        return self._run(items, lambda index, item: self._call(fn, (item,), index, item), progress)
+        shared = self._shared
+        return self._run(items, lambda index, item: _FunctionCall(shared, fn, (item,), index, item), progress)
 
     def run(self, tasks: Iterable[Task[R]] | AsyncIterable[Task[R]], /, *, progress: Progress = None) -> Run[R]:
         """Run every task: a Run with one Result per task.
@@ -148,7 +150,7 @@ class Executor:
 
         def open(index: int, task: Task[R]) -> _FunctionCall[R]:
             id = _id_of(task, index, seen)
-            return self._call(task.fn, task.args, id, task)
+            return _FunctionCall(self._shared, task.fn, task.args, id, task)
 
         return self._run(tasks, open, progress)
 
@@ -160,43 +162,60 @@ class Executor:
             await run.leave()
 
     def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
-        run = Run(items, open, self._engine, width=lambda: self._width, progress=progress)
+        terms = Terms(lane=Lane(), width=lambda: self._quota.width, nests=True)
+        run = Run(items, open, self._engine, terms, progress=progress)
         self._runs.add(run)
         return run
 
-    def _call(self, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object) -> _FunctionCall[R]:
-        return _FunctionCall(fn, args, id, item, self._quota, self._retry, self._timeout, self._again)
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all calls of an executor have in common."""
 
-@dataclass(slots=True, eq=False)
-class _FunctionCall(Generic[R]):
-    """One item and the function for it: the `Work` of an executor."""
-
-    fn: Callable[..., Awaitable[R]]
-    args: tuple[Any, ...]
-    id: str | int
-    item: Any
     quota: Quota
     retry: RetryPolicy
     timeout: float | None
     again: Callable[[Exception], bool | float]
+
+
+class _FunctionCall(Generic[R]):
+    """One item and the function for it: the `Work` of an executor."""
+
+    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "quota", "retry", "timeout")
+
     cost: Cost = ONE_REQUEST
+    rank: int = DEFAULT
+
+    def __init__(
+        self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object
+    ) -> None:
+        self._shared = shared
+        self.quota = shared.quota
+        self.retry = shared.retry
+        self.timeout = shared.timeout
+        self._fn = fn
+        self._args = args
+        self._id = id
+        self._item: Any = item
 
     async def perform(self) -> Outcome:
         try:
-            async with asyncio.timeout(self.timeout) as scope:
-                return Outcome(value=await _awaited(self.fn(*self.args), self.fn))
+            return Outcome(value=await _awaitable(self._fn(*self._args), self._fn))
         except Exception as exc:  # whatever the user's function raises becomes the item's Result
-            late = scope.expired() and isinstance(exc, TimeoutError)
-            error = _timed_out(self.timeout, exc) if late else as_call_error(exc)
-            return _failure(error, True if late else self.again(exc))
+            return _failure(as_call_error(exc), self._shared.again(exc))
+
+    def late(self) -> Outcome:
+        error = ERROR_OF_KIND["timeout"](
+            f"no answer within {self.timeout:g} s; raise timeout= if it needs longer", kind="timeout"
+        )
+        return _failure(error, self._shared.again(TimeoutError(error.message)))
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[R]:
         error: Any = outcome.error
         return Result(
             index=index,
-            id=self.id,
-            prompt=self.item,
+            id=self._id,
+            prompt=self._item,
             error=error,
             attempts=timing.attempts,
             queue_time=timing.queue_time,
@@ -216,18 +235,27 @@ def as_call_error(exc: Exception) -> CallError:
     return error
 
 
-def _timed_out(timeout: float | None, exc: Exception) -> CallError:
-    error = ERROR_OF_KIND["timeout"](f"no answer within {timeout:g} s; raise timeout= if it needs longer", kind="timeout")
-    error.__cause__ = exc
-    return error
-
-
 def _failure(error: CallError, again: bool | float) -> Outcome:
-    if again is True:
-        return Outcome(Again.TRANSIENT, error=error)
+    """The outcome of a failed call. One that was refused for now slows everybody, and costs no retry."""
     if again is False or again is None:  # a predicate that forgets to answer does not say yes
         return Outcome(error=error)
-    return Outcome(Again.PUSHBACK, told=max(0.0, float(again)), error=error)
+    told = None if again is True else max(0.0, float(again))
+    if isinstance(error, RateLimited):
+        return Outcome(Again.PUSHBACK, told=told, gate=True, shrink=told is None, error=error)
+    return Outcome(Again.TRANSIENT if told is None else Again.PUSHBACK, told=told, error=error)
+
+
+def _limits_of(max_concurrency: int, rate: object) -> Limits:
+    """The limits of an executor."""
+    if rate is None:
+        return Limits(max_concurrency=max_concurrency)
+    if not isinstance(rate, Limits):
+        raise ConfigError(f"rate must be Limits(rpm=...) or an aiolimiter.AsyncLimiter, got {rate!r}")
+    if rate.tpm or rate.itpm or rate.otpm:
+        raise ConfigError("a function has no tokens to count: give the executor's Limits rpm or rpd, not tokens a minute")
+    if rate.max_concurrency not in (None, max_concurrency):
+        raise ConfigError(f"max_concurrency is both {max_concurrency} and, in rate, {rate.max_concurrency}; say it once")
+    return replace(rate, max_concurrency=max_concurrency)
 
 
 def _again_of(retry_on: RetryOn) -> Callable[[Exception], bool | float]:
@@ -247,10 +275,10 @@ def _check_async(fn: object) -> None:
         raise ConfigError(f"an async function is needed, got {fn!r}; define it with `async def` and `return`")
 
 
-async def _awaited(answer: Awaitable[R], fn: object) -> R:
+def _awaitable(answer: Awaitable[R], fn: object) -> Awaitable[R]:
     if not inspect.isawaitable(answer):
         raise TypeError(f"{fn!r} is not async: it returned {answer!r}; define it with `async def`, or use asyncio.to_thread")
-    return await answer
+    return answer
 
 
 def _id_of(task: Task[Any], index: int, seen: set[str | int]) -> str | int:

@@ -2,45 +2,56 @@
 
 Theory of operation. Items that wait, are under way, or are done and not yet taken count against a window, so memory stays
 flat and a slow reader slows the source down, never a slot. Items that wait out a backoff do not count, up to a cap of their
-own, so that a bad patch does not hold the others up. One task, the feeder, pulls the source; everything else is a step
-of the engine. Every item becomes one `_Call`, and every `_Call` ends exactly once, in `_deliver`.
+own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, or of a timer. Every
+item becomes one `_Call`, and every `_Call` ends exactly once, in `_deliver`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sized
-from contextlib import aclosing
+import logging
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sized
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from math import inf, isinf
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import clock
-from .core.quota import Cost, Quota
+from .core.job import Attempt, Cost, Job, Outcome, Verdict
+from .core.lanes import Lane
+from .core.quota import Quota
 from .core.retry import RetryPolicy
-from .core.schedule import Attempt, Job, Outcome, Verdict
-from .engine import Engine, Shell, cancelled
+from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
+from .feed import feed_of
+from .nesting import ENCLOSING, Enclosing, depth
 from .progress import Reporter
 from .results import Result
 from .shelf import Shelf
+from .shell import Shell, cancelled
 from .tally import Tally
+
+log = logging.getLogger("llm_fanout")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 WINDOW = 2  # items pulled per slot: one under way, one ready to follow it
+UNLIMITED_WINDOW = 1_000  # items pulled where the number of slots is not limited
+REFILL = 8  # a window is filled up again when this part of it is free: one step for several items
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
-BREATH = 100  # items handed in between two turns of the event loop
+PATIENCE = 60.0  # seconds without any result after which a warning says what is waited for
 
 
-@dataclass(frozen=True, slots=True)
 class Timing:
-    """How long one call took, from handed in to done, and how often it was tried."""
+    """How long one call took, in seconds from handed in to done, and how often it was tried."""
 
-    latency: float = 0.0
-    service_time: float = 0.0
-    attempts: int = 0
+    __slots__ = ("attempts", "latency", "service_time")
+
+    def __init__(self, latency: float = 0.0, service_time: float = 0.0, attempts: int = 0) -> None:
+        self.latency = latency
+        self.service_time = service_time
+        self.attempts = attempts
 
     @property
     def queue_time(self) -> float:
@@ -63,32 +74,63 @@ class Work(Protocol[T_co]):
     def retry(self) -> RetryPolicy:
         """How hard it tries."""
 
+    @property
+    def rank(self) -> int:
+        """How urgent it is within its lane: the smaller, the sooner."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may take; None for no bound."""
+
     def perform(self) -> Coroutine[Any, Any, Outcome]:
         """Try once. A failure is an Outcome; only CancelledError is raised."""
+
+    def late(self) -> Outcome:
+        """What is said of an attempt that took longer than its timeout."""
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[T_co]:
         """The item's Result, from how its last attempt ended."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What all calls of a flow share.
+
+    Args:
+        lane: Whose share they use.
+        width: How many calls the limits admit at once, as of now; `inf` for no limit.
+        deadline: Seconds from the start after which nothing goes on.
+        nests: Whether the calls run code that may make calls on the same engine.
+    """
+
+    lane: Lane
+    width: Callable[[], float]
+    deadline: float = inf
+    nests: bool = False
+
+
 class _Call(Generic[T]):
     """One item on its way through the engine: the payload of its job."""
 
-    flow: Flow[T]
-    index: int
-    work: Work[T]
-    context: Context
-    shell: Shell | None = None
-    parked: bool = False
+    __slots__ = ("flow", "index", "parked", "perform", "shell", "timeout", "work")
 
-    def perform(self) -> Coroutine[Any, Any, Outcome]:
-        return self.work.perform()
+    def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
+        self.flow = flow
+        self.index = index
+        self.work = work
+        self.perform = work.perform
+        self.timeout = work.timeout
+        self.shell: Shell | None = None
+        self.parked = False
 
-    def started(self) -> None:
-        self.flow._started(self)
+    def late(self) -> Outcome:
+        return self.work.late()
+
+    def started(self, attempt: Attempt) -> Context:
+        return self.flow.started(self, attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
-        self.flow._ended(self, attempt, outcome, verdict, now)
+        self.flow.ended(self, attempt, outcome, verdict, now)
 
 
 class Flow(Generic[T]):
@@ -100,7 +142,7 @@ class Flow(Generic[T]):
         source: The items.
         open: The Work of an item, given its index; if it raises a FanOutError, that item fails and the rest goes on.
         engine: Who starts the calls.
-        width: How many calls the limits admit at once, as of now.
+        terms: What they share.
         tally: The numbers of the run.
         shelf: Where results go.
         reporter: Who is told of each.
@@ -111,8 +153,8 @@ class Flow(Generic[T]):
         source: Iterable[Any] | AsyncIterable[Any],
         open: Callable[[int, Any], Work[T]],
         engine: Engine,
+        terms: Terms,
         *,
-        width: Callable[[], int],
         tally: Tally,
         shelf: Shelf[T],
         reporter: Reporter,
@@ -120,87 +162,123 @@ class Flow(Generic[T]):
         self.loop: asyncio.AbstractEventLoop | None = None  # the one it runs on; None before it starts
         self.over = asyncio.Event()
         self.failure: tuple[str, Exception] | None = None  # what broke it: whose, and what was raised
-        self._items = aiter(source) if isinstance(source, AsyncIterable) else iter(source)
-        self._sized = isinstance(source, Sized)
+        self._rest = iter(source) if isinstance(source, Sized) and isinstance(source, Iterable) else None
+        self._feed = feed_of(source if self._rest is None else self._rest, self._room, self._take, self._fed)
+        self._feeding = True
         self._open = open
         self._engine = engine
-        self._width = width
+        self._terms = terms
         self._tally = tally
         self._shelf = shelf
         self._reporter = reporter
         self._context = copy_context()
-        self._room = asyncio.Event()
-        self._feeder: asyncio.Task[None] | None = None
+        self._rank = -depth() if terms.nests else 0  # runs from within go first
+        self._deadline = inf
+        self._timers: list[asyncio.TimerHandle] = []
         self._jobs: dict[_Call[T], Job] = {}
         self._pulled = 0
         self._parked = 0
+        self._wanting = 0  # places that must become free before it is worth looking for room
 
     def start(self) -> None:
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
         self.loop = asyncio.get_running_loop()
         self._tally.begin()
-        self._feeder = self.loop.create_task(self._feed())
-        # A callback, not a `finally`: a task that is cancelled before its first step never enters its coroutine.
-        self._feeder.add_done_callback(self._fed)
+        self._feed.start()
         if self._tally.stopped is not None:
-            self._feeder.cancel()
+            self._feed.stop()
+            return
+        self._timers = [self.loop.call_later(PATIENCE, self._watch, 0)]
+        if not isinf(self._terms.deadline):
+            self._deadline = clock.now() + self._terms.deadline
+            self._timers.append(self.loop.call_later(self._terms.deadline, self._expire))
 
-    def stop(self, reason: str) -> None:
+    def stop(self, error: Stopped) -> None:
         """Start nothing more, and cancel what is under way; from any thread. Stopping again, or too late, does nothing."""
         if self._tally.stopped is not None or self.over.is_set():
             return
-        self._tally.stopped = Stopped(reason, kind="cancelled")
+        self._tally.stopped = error
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._stop)
 
+    def pause(self) -> None:
+        """Start nothing more until `resume`; what is under way goes on."""
+        self._engine.pause(self._terms.lane)
+
+    def resume(self) -> None:
+        """Go on where it was paused."""
+        self._engine.resume(self._terms.lane)
+
     def make_room(self) -> None:
         """Something left the window: pull on, if there is room now."""
-        if self._has_room():
-            self._room.set()
+        self._wanting -= 1
+        if self._wanting <= 0 and self._feeding:
+            self._feed.more()
 
-    async def _feed(self) -> None:
-        """Hand in one item after another, as the window allows."""
-        async with aclosing(_each(self._items)) as items:
-            async for item in items:
-                self._hand_in(item)
-                if self._pulled % BREATH == 0:
-                    await asyncio.sleep(0)
-                while not self._has_room():
-                    self._room.clear()
-                    await self._room.wait()
+    def _room(self) -> int:
+        """Items that there is room for; none until it is worth a step."""
+        width = self._terms.width()
+        window = UNLIMITED_WINDOW if width == inf else int(WINDOW * width)
+        if self._parked >= PARKED_CAP * window:
+            return 0
+        free = window - (len(self._jobs) - self._parked + self._shelf.untaken)
+        self._wanting = max(1, window // REFILL) - free
+        return free if self._wanting <= 0 else 0
 
-    def _has_room(self) -> bool:
-        window = WINDOW * self._width()
-        return len(self._jobs) - self._parked + self._shelf.untaken < window and self._parked < PARKED_CAP * window
+    def _take(self, items: list[Any]) -> None:
+        """Hand in the next items."""
+        jobs = []
+        for item in items:
+            index, self._pulled = self._pulled, self._pulled + 1
+            try:
+                work = self._open(index, item)
+            except FanOutError as exc:  # one bad row costs one row
+                self._deliver(_refused(index, item, exc))
+                continue
+            call = _Call(self, index, work)
+            rank = work.rank + self._rank
+            job = self._jobs[call] = Job(work.quota, work.cost, work.retry, call, self._terms.lane, rank, self._deadline)
+            self._tally.waits_for(work.quota)
+            jobs.append(job)
+        if jobs:
+            self._engine.hand_in(jobs)
 
-    def _hand_in(self, item: Any) -> None:
-        index, self._pulled = self._pulled, self._pulled + 1
-        try:
-            work = self._open(index, item)
-        except FanOutError as exc:  # one bad row costs one row
-            self._deliver(_refused(index, item, exc))
-            return
-        call = _Call(self, index, work, self._context)
-        job = self._jobs[call] = Job(work.quota, work.cost, work.retry, call)
-        self._tally.waits_for(work.quota)
-        self._engine.hand_in(job)
-
-    def _fed(self, feeder: asyncio.Task[None]) -> None:
+    def _fed(self, failure: Exception | None) -> None:
         """The source has ended, or broke, or nothing more is wanted of it."""
-        self._feeder = None
-        if feeder.cancelled():
-            self.stop("the run was cancelled")
-            self._cancel_jobs()
-            self._give_up_the_rest()
-        elif isinstance(failure := feeder.exception(), Exception):
+        self._feeding = False
+        if failure is not None:
             self.failure = "the source", failure
+        elif self._tally.stopped is not None:
+            self._cancel_calls()
+            self._give_up_the_rest()
         self._check_over()
 
     def _stop(self) -> None:
-        if self._feeder is None or not self._feeder.cancel():
-            self._cancel_jobs()
+        if self._feeding:
+            self._feed.stop()
+        else:
+            self._cancel_calls()
 
-    def _cancel_jobs(self) -> None:
+    def _expire(self) -> None:
+        seconds = self._terms.deadline
+        self.stop(Stopped(f"the deadline of {seconds:.3g} s has passed", kind="deadline"))
+
+    def _watch(self, done: int) -> None:
+        """Say what is waited for, if nothing has come for long."""
+        now_done = self._tally.done
+        if now_done == done and self._jobs and not self._tally.in_flight:
+            what = self._tally.binding()
+            log.warning(
+                "no result for %.0f s: %d calls wait for %s; they go on as soon as they can",
+                PATIENCE,
+                len(self._jobs),
+                what,
+            )
+        loop = self.loop
+        assert loop is not None
+        self._timers[0] = loop.call_later(PATIENCE, self._watch, now_done)
+
+    def _cancel_calls(self) -> None:
         for job in self._engine.cancel(list(self._jobs.values())):
             call: Any = job.payload
             self._parked -= call.parked
@@ -208,48 +286,63 @@ class Flow(Generic[T]):
 
     def _give_up_the_rest(self) -> None:
         """A source that said how much it holds gets a Result for all of it."""
-        if self._sized and isinstance(self._items, Iterator):
-            for item in self._items:
+        if self._rest is not None:
+            for item in self._rest:
                 index, self._pulled = self._pulled, self._pulled + 1
                 error = Stopped("the run ended before this call was started", kind="not_attempted")
                 self._deliver(_refused(index, item, error))
 
-    def _started(self, call: _Call[T]) -> None:
-        self._tally.attempts += 1
-        self._tally.in_flight += 1
+    def started(self, call: _Call[T], attempt: Attempt) -> Context:
+        """An attempt of `call` begins; the context for it."""
+        tally = self._tally
+        tally.attempts += 1
+        tally.in_flight += 1
         self._parked -= call.parked
         call.parked = False
+        context = self._context.copy()
+        if self._terms.nests:
+            context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
+        return context
 
-    def _ended(self, call: _Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+    def ended(self, call: _Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        """An attempt of `call` has ended."""
         self._tally.in_flight -= 1
-        if verdict.over:
-            job = attempt.job
-            self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
+        if verdict.retry_at is not None:
+            call.parked = True
+            self._parked += 1
+            self.make_room()
             return
-        call.parked = True
-        self._parked += 1
-        self.make_room()
+        job = attempt.job
+        if verdict.too_long is not None:
+            outcome = _too_long(outcome, verdict.too_long)
+        self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
 
     def _end(self, call: _Call[T], outcome: Outcome, timing: Timing) -> None:
         del self._jobs[call]
+        if not outcome.heard and self._tally.stopped is not None and isinstance(outcome.error, Stopped):
+            outcome.error = self._tally.stopped
         self._deliver(call.work.result(call.index, outcome, timing))
         self.make_room()
-        self._check_over()
+        if not self._jobs:
+            self._check_over()
 
     def _deliver(self, result: Result[T]) -> None:
         self._tally.count(result)
         self._shelf.put(result)
-        self._report()
+        if self._reporter.wants:
+            self._report()
 
     def _report(self, *, final: bool = False) -> None:
         try:
             self._reporter.say(final=final)
         except Exception as exc:  # the user's own function: if it fails the run fails, as with a source
             self.failure = "progress", exc
-            self.stop("progress raised")
+            self.stop(Stopped("progress raised", kind="cancelled"))
 
     def _check_over(self) -> None:
-        if self._feeder is None and not self._jobs and not self.over.is_set():
+        if not self._feeding and not self._jobs and not self.over.is_set():
+            for timer in self._timers:
+                timer.cancel()
             self._tally.total = self._pulled
             self._tally.end()
             self._report(final=True)
@@ -263,10 +356,10 @@ def _refused(index: int, item: Any, error: FanOutError) -> Result[Any]:
     return Result(index=index, id=index if id is None else id, prompt=item, tag=getattr(item, "tag", None), error=failure)
 
 
-async def _each(items: Iterator[T] | AsyncIterator[T]) -> AsyncGenerator[T]:
-    if isinstance(items, AsyncIterator):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+def _too_long(outcome: Outcome, seconds: float) -> Outcome:
+    """The outcome of a call whose next try would come too late, with an error that says so."""
+    error = outcome.error
+    if isinstance(error, CallError) and not isinf(seconds):
+        why = f"the next try would have been in {seconds:.3g} s, later than its deadline or retry_for allows"
+        outcome.error = error.reading(f"{error.message}; {why}")
+    return outcome

@@ -29,6 +29,11 @@ class Reporter:
         self._tally = tally
         self._told_at = 0.0
 
+    @property
+    def wants(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._tell is not None
+
     def say(self, *, final: bool = False) -> None:
         """Report, unless that was done just now. Raises whatever the function raises, and is silent from then on."""
         tell = self._tell

@@ -12,13 +12,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 from weakref import finalize
 
 from . import clock
-from .core.quota import Limits, Quota
+from .core.quota import Quota
+from .core.stated import Limits
 from .engine import Engine
 
 log = logging.getLogger("llm_fanout")
@@ -40,10 +42,14 @@ class QuotaKey:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A quota that is held; `leave()` lets go of it, and does so once however often it is called."""
+    """A quota that is held; `leave()` lets go of it, and does so once however often it is called.
+
+    `state(limits)` says anew what the account may do: the newest statement, which holds for everybody.
+    """
 
     quota: Quota
     leave: Callable[[], object]
+    state: Callable[[Limits], None]
 
 
 @dataclass(slots=True)
@@ -77,12 +83,22 @@ class Quotas:
             self._obey(entry)
         leave = finalize(holder, self._left.append, (key, ticket))
         leave.atexit = False
-        return Hold(entry.quota, leave)
+        return Hold(entry.quota, leave, partial(self._restate, key, ticket))
 
     def __len__(self) -> int:
         with self._lock:
             self._part()
             return len(self._entries)
+
+    def _restate(self, key: QuotaKey, ticket: int, limits: Limits) -> None:
+        """The holder of `ticket` says something else from now on."""
+        with self._lock:
+            self._part()
+            entry = self._entries[key]
+            entry.holders.pop(ticket, None)
+            _warn_of_change(key, entry, limits)
+            entry.holders[ticket] = limits
+            self._obey(entry)
 
     def _part(self) -> None:
         """Let go of those who left, and forget what nobody needs any more."""
@@ -94,7 +110,7 @@ class Quotas:
                 self._obey(entry)
         now = clock.now()
         for key in [key for key, entry in self._entries.items() if not entry.holders and entry.quota.is_unused(now)]:
-            del self._entries[key]
+            self.engine.forget(self._entries.pop(key).quota)
 
     def _obey(self, entry: _Entry) -> None:
         limits = _newest(entry.holders.values())
@@ -107,17 +123,13 @@ def _newest(statements: Iterable[Limits]) -> Limits:
     """One statement out of many: of each figure the newest that was given."""
     newest: dict[str, Any] = {}
     for limits in statements:
-        newest |= _stated(limits)
+        newest |= limits.stated()
     return Limits(**newest)
 
 
-def _stated(limits: Limits) -> dict[str, Any]:
-    return {each.name: value for each in fields(limits) if (value := getattr(limits, each.name)) is not None}
-
-
 def _warn_of_change(key: QuotaKey, entry: _Entry, limits: Limits) -> None:
-    before = _stated(entry.limits) if entry.holders else {}
-    for name, value in _stated(limits).items():
+    before = entry.limits.stated() if entry.holders else {}
+    for name, value in limits.stated().items():
         if before.get(name, value) != value:
             log.warning("%s of %s changes from %s to %s for everybody who uses it", name, key.name, before[name], value)
 

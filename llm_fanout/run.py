@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .engine import Engine
-from .errors import ConfigError, RunFailed
-from .flow import Flow, Work
+from .errors import ConfigError, RunFailed, Stopped
+from .flow import Flow, Terms, Work
+from .nesting import lending
 from .progress import Progress, Reporter
 from .results import Report, Result, Summary
 from .shelf import Shelf
@@ -36,15 +37,16 @@ class Run(Awaitable[Report[T]], Generic[T]):
         source: Iterable[Any] | AsyncIterable[Any],
         open: Callable[[int, Any], Work[T]],
         engine: Engine,
+        terms: Terms,
         *,
-        width: Callable[[], int],
         progress: Progress = None,
         total: int | None = None,
     ) -> None:
         self._tally = Tally(total=len(source) if isinstance(source, Sized) else total)
         self._shelf: Shelf[T] = Shelf()
         reporter = Reporter(progress, self._tally)
-        self._flow = Flow(source, open, engine, width=width, tally=self._tally, shelf=self._shelf, reporter=reporter)
+        self._engine = engine
+        self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -75,7 +77,15 @@ class Run(Awaitable[Report[T]], Generic[T]):
 
         May be called from any thread; returns at once. Whoever awaits the run gets its Report.
         """
-        self._flow.stop("the run was cancelled")
+        self._flow.stop(Stopped("the run was cancelled", kind="cancelled"))
+
+    def pause(self) -> None:
+        """Start nothing more until `resume`; calls under way go on. From any thread; pausing again does nothing."""
+        self._flow.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`; from any thread."""
+        self._flow.resume()
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,7 +123,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
             self._shelf.keeps = True
             self._flow.start()
         try:
-            await self._flow.over.wait()
+            async with lending(self._engine):
+                await self._flow.over.wait()
         except asyncio.CancelledError:
             await self.leave()
             raise
@@ -131,7 +142,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
                     self._flow.make_room()
                     yield result
                 if not self._flow.over.is_set():
-                    await self._shelf.news()
+                    async with lending(self._engine):
+                        await self._shelf.news()
         finally:
             await self.leave()
         self._raise_failure()

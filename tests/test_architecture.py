@@ -18,7 +18,22 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.r
 ROWS = {
     0: ("errors", "hooks", "results"),
     1: ("core",),
-    2: ("clock", "engine", "executor", "flow", "progress", "quotas", "rate", "run", "shelf", "tally"),
+    2: (
+        "clock",
+        "engine",
+        "executor",
+        "feed",
+        "flow",
+        "nesting",
+        "progress",
+        "quotas",
+        "rate",
+        "run",
+        "scope",
+        "shelf",
+        "shell",
+        "tally",
+    ),
     3: ("llm",),
     4: ("__main__", "cli", "report", "rows", "sim"),
 }

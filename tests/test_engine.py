@@ -13,8 +13,9 @@ import pytest
 from support import Simulate, consume, in_thread
 
 from llm_fanout import Executor, clock
-from llm_fanout.core.quota import Limits, Quota
-from llm_fanout.core.schedule import Job, Outcome
+from llm_fanout.core.job import Job, Outcome
+from llm_fanout.core.quota import Quota
+from llm_fanout.core.stated import Limits
 from llm_fanout.engine import Engine
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llm_fanout import Limits, clock
-from llm_fanout.core.quota import Cost, Quota
+from llm_fanout.core.job import Cost
+from llm_fanout.core.quota import Quota
 from llm_fanout.quotas import QuotaKey, Quotas
 
 KEY = QuotaKey.of("https://api.example/v1/", "sk-secret", "model")

@@ -1,4 +1,4 @@
-"""What can run out, one small object each: slots, and buckets of requests or tokens.
+"""What can run out, one small object each: slots, buckets of requests or tokens, a day's requests.
 
 A limit answers one question, `ready_at`: from which instant does this amount fit? It changes only by `take` and `give`.
 Nothing here reads a clock: `now` is monotonic seconds and comes in from outside, so the same code runs in a simulation.
@@ -6,10 +6,12 @@ Nothing here reads a clock: `now` is monotonic seconds and comes in from outside
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
-from typing import Protocol, Self
+from typing import Protocol
 
 MINUTE = 60.0
+DAY = 86_400.0
 
 
 class Limit(Protocol):
@@ -23,9 +25,6 @@ class Limit(Protocol):
 
     def give(self, taken: float, used: float, now: float) -> None:
         """Settle what was taken: of `taken`, `used` was really used. May be more (a debt) or less (a refund)."""
-
-    def retune(self, other: Self, now: float) -> None:
-        """Adopt the size of `other`; what is in use or owed stays so."""
 
     def is_unused(self, now: float) -> bool:
         """Whether it is as good as new: a fresh one would admit no more."""
@@ -42,23 +41,19 @@ class Slots:
 
     def __init__(self, size: float) -> None:
         self.size = size
-        self.in_use = 0.0
+        self.in_use = 0
 
     def ready_at(self, amount: float, now: float) -> float:
         """`now` if a slot is free, else `inf`: only a `give` can free one."""
         return now if self.in_use + amount <= self.size else inf
 
     def take(self, amount: float, now: float) -> None:
-        """Occupy `amount` slots."""
-        self.in_use += amount
+        """Occupy a slot."""
+        self.in_use += 1
 
     def give(self, taken: float, used: float, now: float) -> None:
-        """Free what was taken; `used` does not matter to a slot."""
-        self.in_use -= taken
-
-    def retune(self, other: Slots, now: float) -> None:
-        """Adopt the size of `other`; a smaller one fills as calls end."""
-        self.size = other.size
+        """Free a slot; `used` does not matter to it."""
+        self.in_use -= 1
 
     def is_unused(self, now: float) -> bool:
         """Whether every slot is free."""
@@ -106,17 +101,21 @@ class TokenBucket:
 
     def ready_at(self, amount: float, now: float) -> float:
         """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""
-        return self._since + (self._owed - (self.burst - min(amount, self.burst)) / self.rate)
+        if amount >= self.burst:
+            return self._since + self._owed
+        return self._since + (self._owed - (self.burst - amount) / self.rate)
 
     def take(self, amount: float, now: float) -> None:
         """Use up `amount`; what was not used before the bucket was full is lost."""
-        self._owe(amount, now)
+        if now > self._since + self._owed:
+            self._since, self._owed = now, 0.0
+        self._owed += amount / self.rate
 
     def give(self, taken: float, used: float, now: float) -> None:
         """Refund what was not used, or book the debt."""
         if used > taken:
-            self._owe(used - taken, now)
-        else:
+            self.take(used - taken, now)
+        elif used < taken:
             self._owed -= (taken - used) / self.rate
 
     @property
@@ -128,6 +127,10 @@ class TokenBucket:
         """Units that could go at once at `now`; negative while overdrawn."""
         return min(self.burst, self.burst - (self.full_at - now) * self.rate)
 
+    def set_available(self, amount: float, now: float) -> None:
+        """Let just `amount` units (at most the burst) be there at `now`."""
+        self._since, self._owed = now, max(0.0, self.burst - amount) / self.rate
+
     def retune(self, other: TokenBucket, now: float) -> None:
         """Adopt the figures of `other`; as many units as were missing from full are missing still."""
         missing = max(0.0, self.full_at - now) * self.rate
@@ -138,10 +141,58 @@ class TokenBucket:
         """Whether the bucket is full."""
         return self.full_at <= now
 
-    def _owe(self, amount: float, now: float) -> None:
-        if now > self.full_at:
-            self._since, self._owed = now, 0.0
-        self._owed += amount / self.rate
+
+class RollingWindow:
+    """At most `quantity` units in any window of `span` seconds, all of them at once if need be: a day's requests.
+
+    Remembers slices of the span instead of single units, so it is a little late (1/1440: a minute of a day), never early.
+
+    Args:
+        quantity: Units, > 0.
+        span: Seconds, > 0.
+    """
+
+    __slots__ = ("_slices", "_used", "quantity", "span")
+
+    SLICES = 1_440
+
+    def __init__(self, quantity: float, span: float = DAY) -> None:
+        self.quantity = quantity
+        self.span = span
+        self._used = 0.0
+        self._slices: deque[list[float]] = deque()  # [the instant at which the slice leaves the window, units], oldest first
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """The instant at which enough of what was used has left the window."""
+        excess = self._used + min(amount, self.quantity) - self.quantity
+        ready = -inf
+        for leaves_at, units in self._slices:
+            if excess <= 0:
+                break
+            ready = leaves_at
+            excess -= units
+        return ready
+
+    def take(self, amount: float, now: float) -> None:
+        """Use up `amount`."""
+        while self._slices and self._slices[0][0] <= now:
+            self._used -= self._slices.popleft()[1]
+        slice_ = self.span / self.SLICES
+        if not self._slices or self._slices[-1][0] - self.span <= now:
+            self._slices.append([now + slice_ + self.span, 0.0])
+        self._slices[-1][1] += amount
+        self._used += amount
+
+    def give(self, taken: float, used: float, now: float) -> None:
+        """Nothing comes back: a request that was sent was sent."""
+
+    def retune(self, other: RollingWindow, now: float) -> None:
+        """Adopt the size of `other`; what was used stays so."""
+        self.quantity = other.quantity
+
+    def is_unused(self, now: float) -> bool:
+        """Whether nothing is left in the window."""
+        return not self._slices or self._slices[-1][0] <= now
 
 
 class Permits:
@@ -174,9 +225,6 @@ class Permits:
 
     def give(self, taken: float, used: float, now: float) -> None:
         """Nothing comes back: a permit once used is used."""
-
-    def retune(self, other: Permits, now: float) -> None:
-        """Nothing to adopt: permits have no size."""
 
     def is_unused(self, now: float) -> bool:
         """Whether no permit is left over."""

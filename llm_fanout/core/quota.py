@@ -1,78 +1,26 @@
-"""One account's limits for one model, taken together or not at all."""
+"""One account's limits for one model, taken together or not at all, and what is learnt of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from enum import Enum
-from math import inf, isfinite
-from typing import Literal, cast
+from math import inf
+from typing import Any, Literal
 
-from ..errors import ConfigError
 from .adaptive import Adaptive
-from .checks import is_number
-from .limits import Limit, Permits, Slots, TokenBucket
+from .announced import Announced
+from .breaker import Breaker
+from .job import Cost
+from .learnt import LearntRates, Pace
+from .limits import MINUTE, Limit, Permits, RollingWindow, Slots, TokenBucket
+from .retry import RetryBudget
+from .stated import Limits
 
-DEFAULT_CONCURRENCY = 100
+Binding = Literal["concurrency", "requests", "tokens", "input", "output", "day", "permits", "gate", "outage"]
 
-Unit = Literal["concurrency", "requests", "tokens", "permits"]
-Binding = Literal["concurrency", "requests", "tokens", "permits", "gate"]
+TOKENS, REQUESTS, INPUT, OUTPUT = range(4)  # places in a Cost
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a provider allows, per endpoint, credential and model. What is None is not limited by us.
-
-    Args:
-        max_concurrency: Calls at once at the most, a whole number > 0; 100 by default. After refusals there are fewer for
-            a while, as many as the provider takes.
-        rpm: Requests a minute, > 0. Starts in any minute never exceed it, retries included.
-        tpm: Tokens a minute, input and output together, > 0. A call's tokens are estimated and reserved before it
-            starts, and settled with the reported usage when it ends.
-        burst: Requests that may start at once, >= 1; by default about a second's worth of `rpm`. The token limit's
-            burst is in proportion.
-
-    Raises:
-        ConfigError: A figure is not a number above zero.
-    """
-
-    max_concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    burst: float | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and (not is_number(value) or not isfinite(value) or value <= 0):
-                raise ConfigError(f"{field.name} must be a number > 0, got {value!r}; leave it out for the default")
-        if self.max_concurrency is not None and self.max_concurrency != int(self.max_concurrency):
-            raise ConfigError(f"max_concurrency must be a whole number, got {self.max_concurrency!r}")
-        if self.burst is not None and self.burst < 1:
-            raise ConfigError(f"burst must be >= 1 (requests that may start at once), got {self.burst!r}")
-        if self.burst is not None and self.rpm is None:
-            raise ConfigError(f"burst={self.burst!r} needs rpm: it says how many of those requests may start at once")
-
-    @property
-    def width(self) -> int:
-        """Calls at once."""
-        return DEFAULT_CONCURRENCY if self.max_concurrency is None else int(self.max_concurrency)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one attempt uses up, besides its slot: one request, and tokens."""
-
-    tokens: float = 0.0
-    requests: float = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """What one attempt holds until it is given back."""
-
-    taken: tuple[tuple[Limit, Unit, float], ...]
-    cost: Cost
-    epoch: int = 0
+_Bucket = tuple[int, Limit, Binding]
 
 
 class Signal(Enum):
@@ -83,114 +31,305 @@ class Signal(Enum):
     PUSHBACK = "pushback"
 
 
-class Quota:
-    """Limits that are asked, taken and given back as one, and a gate that a refusal closes for everybody.
+OK, NEUTRAL, PUSHBACK = Signal
+FIRST_TOLD = -1  # no refusal has named a time yet
 
-    `held` tells, in seconds and per limit, how long the first call in line had to wait for it: the limit that binds.
+
+class Lease:
+    """What one attempt holds until it is given back, and what it must remember of the moment in which it was taken."""
+
+    __slots__ = ("buckets", "calls_before", "cost", "epoch", "probe", "slot", "tokens_before")
+
+    def __init__(self, quota: Quota, cost: Cost, *, probe: bool) -> None:
+        self.buckets = quota._buckets
+        self.cost = cost
+        self.epoch = quota.adaptive.epoch
+        self.probe = probe
+        self.calls_before = quota._calls  # all that the quota had ever granted
+        self.tokens_before = quota._tokens
+        self.slot = True
+
+
+class Quota:
+    """Limits that are asked, taken and given back as one; a gate that a refusal closes for everybody; and what is learnt.
+
+    Args:
+        limits: What is stated of it.
+        permits: Capacity that somebody else rations, if there is any.
     """
 
-    __slots__ = ("_adaptive", "_limits", "_since", "_slots", "_waits_for", "gate", "held")
+    __slots__ = (
+        "_buckets",
+        "_calls",
+        "_calls_when_told",
+        "_held",
+        "_limits",
+        "_permits",
+        "_rates",
+        "_scarce",
+        "_since",
+        "_stated",
+        "_tokens",
+        "_waits_for",
+        "adaptive",
+        "breaker",
+        "budget",
+        "gate",
+        "pace",
+        "slots",
+    )
 
     def __init__(self, limits: Limits | None = None, *, permits: Permits | None = None) -> None:
-        self._limits = _limits_of(limits or Limits())
-        self._slots = cast("Slots", self._limits["concurrency"])
-        self._adaptive = Adaptive(self._slots)
-        if permits is not None:
-            self._limits["permits"] = permits
+        self._limits = limits or Limits()
+        self._permits = permits
+        self.slots = Slots(1)
+        self.adaptive = Adaptive(self.slots, self._limits.first_width, self._limits.most_width)
+        self.breaker = Breaker()
+        self.budget = RetryBudget()
+        self.pace = Pace()
+        self._rates = LearntRates()
         self.gate = -inf
-        self.held: dict[Binding, float] = {}
+        self._held: dict[Binding, float] = {}
         self._waits_for: Binding | None = None
         self._since = -inf
+        self._calls = 0
+        self._calls_when_told = FIRST_TOLD
+        self._tokens = 0.0
+        self._stated = _buckets_of(self._limits)
+        self._refit()
 
     @property
-    def width(self) -> int:
-        """Calls that may be in flight at once."""
-        return int(self._slots.size)
+    def width(self) -> float:
+        """Calls that may be in flight at once, as of now; `inf` if that is not limited."""
+        return self.slots.size
 
     @property
     def counts_tokens(self) -> bool:
         """Whether the tokens of a cost matter."""
-        return "tokens" in self._limits
+        return any(unit != REQUESTS for unit, _, _ in self._buckets)
+
+    def limits(self) -> Limits:
+        """The figures in force: what was stated, and what was learnt where nothing was."""
+        learnt: dict[str, Any] = {name: rate * MINUTE for name, rate in self._rates.per_second().items()}
+        width = None if self.slots.size == inf else int(self.slots.size)
+        return replace(self._limits, max_concurrency=width, **learnt)
 
     def is_unused(self, now: float) -> bool:
         """Whether a fresh quota would admit no more than this one."""
-        return self.gate <= now and all(limit.is_unused(now) for limit in self._limits.values())
+        return self.gate <= now and self.slots.in_use == 0 and all(limit.is_unused(now) for _, limit, _ in self._buckets)
 
     def fits_ever(self, cost: Cost) -> bool:
         """Whether `cost` can be granted at all; a call above a whole minute's tokens never is."""
-        tokens = self._limits.get("tokens")
-        return not isinstance(tokens, TokenBucket) or cost.tokens <= tokens.rate * 60 + tokens.burst
+        return all(
+            unit == REQUESTS or not isinstance(limit, TokenBucket) or cost[unit] <= limit.rate * MINUTE + limit.burst
+            for unit, limit, _ in self._stated
+        )
+
+    def share_of(self, cost: Cost) -> float:
+        """How much of the scarcest rate `cost` takes, in calls: what a lane is charged for it."""
+        if not self._scarce:
+            return 1.0
+        share = 0.0
+        for unit, weight in self._scarce:
+            if cost[unit] * weight > share:
+                share = cost[unit] * weight
+        return share
 
     def ready_at(self, cost: Cost, now: float) -> float:
         """The instant at which every limit and the gate admit `cost`; `inf` if only a `give` can tell."""
-        latest, waits_for = self._latest(cost, now)
-        self._note(waits_for if latest > now else None, now)
+        latest: float = self.gate
+        why: Binding = "gate"
+        if self.slots.in_use >= self.slots.size:
+            self.waits_for("concurrency", now)
+            return inf
+        if not self.breaker.closed and (at := self.breaker.ready_at()) > latest:
+            latest, why = at, "outage"
+        for unit, bucket, name in self._buckets:
+            at = bucket.ready_at(cost[unit], now)
+            if at > latest:
+                latest, why = at, name
+        # Permits come last: they are asked for only when everything else is there.
+        if self._permits is not None and latest <= now and (at := self._permits.ready_at(1.0, now)) > now:
+            latest, why = at, "permits"
+        if latest > now:
+            self.waits_for(why, now)
         return latest
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot is in use."""
+        return self.slots.in_use >= self.slots.size
+
+    def waits_for(self, limit: Binding | None, now: float) -> None:
+        """The first call in line waits for `limit` from now on; None if there is nobody in line."""
+        if limit != self._waits_for:
+            if self._waits_for is not None:
+                self._held[self._waits_for] = self._held.get(self._waits_for, 0.0) + now - self._since
+            self._waits_for, self._since = limit, now
+
+    def held(self, now: float) -> dict[Binding, float]:
+        """How long, in seconds and per limit, the first call in line waited for it: the longest is what binds.
+
+        While calls start one after another as fast as a limit lets them, it counts as that limit's all the time.
+        """
+        held = dict(self._held)
+        if self._waits_for is not None:
+            held[self._waits_for] = held.get(self._waits_for, 0.0) + now - self._since
+        return held
 
     def take(self, cost: Cost, now: float) -> Lease:
         """Take from every limit at once; call it only when `ready_at(cost, now) <= now`."""
-        taken = tuple((limit, unit, _amount(cost, unit)) for unit, limit in self._limits.items())
-        for limit, _, amount in taken:
-            limit.take(amount, now)
-        return Lease(taken, cost, self._adaptive.admitted())
+        self.slots.in_use += 1
+        for unit, bucket, _ in self._buckets:
+            bucket.take(cost[unit], now)
+        if self._permits is not None:
+            self._permits.take(1.0, now)
+        lease = Lease(self, cost, probe=not self.breaker.closed and self.breaker.take())
+        self._calls += 1
+        self._tokens += cost[0]
+        return lease
 
-    def give(self, lease: Lease, used: Cost | None, now: float, signal: Signal = Signal.NEUTRAL) -> None:
+    def give(self, lease: Lease, used: Cost | None, now: float, signal: Signal = NEUTRAL, pace: float | None = None) -> None:
         """Settle a lease with what was really used; None keeps what was reserved.
 
         A lease settles with the limits that it was taken from, so that a quota can be retuned while calls are out. What
         the attempt says of the other side's capacity makes the number of slots shrink or grow.
+
+        Args:
+            lease: From `take`.
+            used: What was used, if that is known.
+            now: Monotonic seconds.
+            signal: What the attempt says of the other side's capacity.
+            pace: Seconds per output token, if they are known.
         """
-        if signal is Signal.PUSHBACK:
-            self._adaptive.refused(lease.epoch)
-        elif signal is Signal.OK:
-            self._adaptive.succeeded(lease.epoch)
-        for limit, unit, amount in lease.taken:
-            limit.give(amount, _amount(used or lease.cost, unit), now)
+        if signal is not NEUTRAL and self._limits.adapt:
+            if signal is OK:
+                self._succeeded(lease, now, pace)
+            else:
+                self._refused(lease, now)
+        if lease.slot:
+            self.slots.in_use -= 1
+        if used is not None and used != lease.cost:
+            for unit, bucket, _ in lease.buckets:
+                if lease.cost[unit] != used[unit]:
+                    bucket.give(lease.cost[unit], used[unit], now)
+
+    def told_to_wait(self, lease: Lease, now: float) -> None:
+        """The call of `lease` was refused for a told time. Where that happens again, to a call that had begun after the last
+        such refusal, and nobody says what the rate is, then calls are spaced by what gets through."""
+        if not self._limits.adapt or self._rates.buckets or lease.calls_before < self._calls_when_told:
+            return
+        first = self._calls_when_told == FIRST_TOLD
+        self._calls_when_told = self._calls
+        if not first and self.pace.refused(now):
+            self._refit()
+
+    def lend(self, lease: Lease) -> None:
+        """Give back the slot alone; `reclaim` takes it again."""
+        lease.slot = False
+        self.slots.in_use -= 1
+
+    def reclaim(self, lease: Lease) -> bool:
+        """Take the slot again that was lent; False if none is free."""
+        if self.slots.in_use + 1 > self.slots.size:
+            return False
+        lease.slot = True
+        self.slots.in_use += 1
+        return True
+
+    def hear(self, lease: Lease, announced: Announced, now: float) -> None:
+        """What the answer to the call of `lease` says of the quota: where nothing is stated, it is obeyed from now on."""
+        if self._limits.adapt and self._rates.hear(announced, self._granted_since(lease), self._limits, now):
+            self._refit()
 
     def close_until(self, until: float) -> None:
         """Admit nobody before `until`. A gate that is closed for longer stays so."""
         self.gate = max(self.gate, until)
 
     def retune(self, limits: Limits, now: float) -> None:
-        """From now on obey `limits`; what is in flight and what is owed still count."""
-        new = _limits_of(limits)
-        for unit, limit in self._limits.items():
-            if unit == "permits":
-                new[unit] = limit
-            elif unit in new:
-                limit.retune(new[unit], now)
-                new[unit] = limit
-        self._limits = new
-        self._adaptive.retune()
+        """From now on obey `limits`; what is in flight and what is owed still count. What was learnt is forgotten."""
+        owed = {name: bucket for _, bucket, name in self._stated}
+        width = (self._limits.first_width, self._limits.most_width)
+        self._limits = limits
+        self._stated = _buckets_of(limits)
+        self._stated = tuple((unit, _carried(owed.get(name), bucket, now), name) for unit, bucket, name in self._stated)
+        if width != (limits.first_width, limits.most_width):
+            self.adaptive.retune(limits.first_width, limits.most_width)
+        self._rates = LearntRates()
+        self.pace = Pace()
+        self._refit()
 
-    def _latest(self, cost: Cost, now: float) -> tuple[float, Binding]:
-        latest = self.gate
-        waits_for: Binding = "gate"
-        for unit, limit in self._limits.items():
-            ready = limit.ready_at(_amount(cost, unit), now)
-            if ready > latest:
-                latest, waits_for = ready, unit
-                if ready == inf:
-                    break  # the permits come last: they are asked for only when everything else is there
-        return latest, waits_for
+    def _succeeded(self, lease: Lease, now: float, pace: float | None) -> None:
+        adaptive = self.adaptive
+        self.pace.succeeded(now)
+        if self.slots.in_use >= adaptive.growth_from:
+            silent = pace is not None and not (self._rates.buckets or adaptive.was_refused)
+            adaptive.succeeded(lease.epoch, pace if silent else None)
 
-    def _note(self, waits_for: Binding | None, now: float) -> None:
-        if self._waits_for is not None:
-            self.held[self._waits_for] = self.held.get(self._waits_for, 0.0) + now - self._since
-        self._waits_for, self._since = waits_for, now
+    def _refused(self, lease: Lease, now: float) -> None:
+        alone = self.slots.in_use <= 1
+        if self.adaptive.refused(lease.epoch) and (alone or self.pace.bucket is not None) and self.pace.refused(now):
+            self._refit()
+
+    def _granted_since(self, lease: Lease) -> Cost:
+        """What was granted after `lease`. Input and output are not counted apart: they share as they do in its own cost."""
+        tokens = self._tokens - lease.tokens_before - lease.cost[0]
+        share = tokens / lease.cost[0] if lease.cost[0] else 0.0
+        return Cost(tokens, self._calls - lease.calls_before - 1.0, share * lease.cost[2], share * lease.cost[3])
+
+    def _refit(self) -> None:
+        """What is asked of a call: the limits that were stated, and those that were learnt."""
+        learnt: list[_Bucket] = [(_UNITS[name], bucket, name) for name, bucket in self._rates.buckets.items()]
+        if self.pace.bucket is not None:
+            learnt.append((REQUESTS, self.pace.bucket, "requests"))
+        self._buckets = (*self._stated, *learnt)
+        self._scarce = _scarcity(self._buckets)
 
 
-def _limits_of(limits: Limits) -> dict[Unit, Limit]:
-    found: dict[Unit, Limit] = {"concurrency": Slots(limits.width)}
+_UNITS: dict[str, int] = {"tokens": TOKENS, "requests": REQUESTS, "input": INPUT, "output": OUTPUT}
+
+
+def _buckets_of(limits: Limits) -> tuple[_Bucket, ...]:
+    """The limits that are stated, one for each rate."""
+    left = 1.0 - limits.headroom
+    burst = None if limits.burst is None or limits.rpm is None else limits.burst / limits.rpm
+    found: list[_Bucket] = []
     if limits.rpm is not None:
-        found["requests"] = TokenBucket.per_minute(limits.rpm, limits.burst, unit=1.0)
-    if limits.tpm is not None:
-        share = None if limits.burst is None or limits.rpm is None else limits.burst / limits.rpm
-        found["tokens"] = TokenBucket.per_minute(limits.tpm, share and share * limits.tpm)
-    return found
+        found.append((REQUESTS, TokenBucket.per_minute(limits.rpm * left, limits.burst, unit=1.0), "requests"))
+    rates: tuple[tuple[int, float | None, Binding], ...] = (
+        (TOKENS, limits.tpm, "tokens"),
+        (INPUT, limits.itpm, "input"),
+        (OUTPUT, limits.otpm, "output"),
+    )
+    for unit, rate, name in rates:
+        if rate is not None:
+            found.append((unit, TokenBucket.per_minute(rate * left, burst and burst * rate * left), name))
+    if limits.rpd is not None:
+        found.append((REQUESTS, RollingWindow(max(1.0, limits.rpd * left)), "day"))
+    return tuple(found)
 
 
-def _amount(cost: Cost, unit: Unit) -> float:
-    if unit == "tokens":
-        return cost.tokens
-    return cost.requests if unit == "requests" else 1.0
+def _carried(old: Limit | None, new: Limit, now: float) -> Limit:
+    """`new`, with what is owed on `old`."""
+    if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
+        old.retune(new, now)
+        return old
+    if isinstance(old, RollingWindow) and isinstance(new, RollingWindow):
+        old.retune(new, now)
+        return old
+    return new
+
+
+def _scarcity(buckets: tuple[_Bucket, ...]) -> tuple[tuple[int, float], ...]:
+    """For each rate, calls per unit: a call counts as one, or as much as its tokens are worth in calls."""
+    rates: dict[int, float] = {}
+    for unit, bucket, _ in buckets:
+        if isinstance(bucket, TokenBucket):
+            rates[unit] = min(rates.get(unit, inf), bucket.rate)
+    if set(rates) <= {REQUESTS}:
+        return ()
+    calls = rates.get(REQUESTS, max(rates.values()) / TYPICAL_TOKENS)
+    return tuple((unit, calls / rate) for unit, rate in rates.items())
+
+
+TYPICAL_TOKENS = 1_000.0  # of a call, where only tokens are limited: keeps a lane's tags in calls, whatever is learnt when

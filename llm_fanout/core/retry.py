@@ -4,10 +4,13 @@ Theory of operation. Three things can send a call round again, and each is count
 
 - a *transient* failure (timeout, reset, 5xx): at most `max_retries` of them;
 - a *bad reply* (cut, empty, malformed): at most `BAD_REPLY_RETRIES`, because each one is billed;
-- *pushback* (429): not counted at all, for it says nothing about the call; only `retry_for` bounds it.
+- *pushback* (429): not counted at all, for it says nothing about the call; only `retry_for` and the deadline bound it.
 
 The wait is full jitter, `random * min(base * 2**n, cap)`, unless the other side named one: a told wait is never
 shortened, and lengthened only a little, so that those who were told the same do not come back in one instant.
+
+All calls of a quota together have a budget for retries, so that trouble is not answered with a multiple of the traffic.
+While it is empty a retry waits for it, and is not lost.
 """
 
 from __future__ import annotations
@@ -18,11 +21,18 @@ from math import inf
 
 from ..errors import ConfigError
 from .checks import check_seconds
+from .limits import TokenBucket
 
 TRANSIENT = (0.5, 8.0)  # openai SDK 3.54: INITIAL_RETRY_DELAY, MAX_RETRY_DELAY
 PUSHBACK = (1.0, 60.0)  # AWS SDKs, standard mode: throttling waits longer than transient faults
 BAD_REPLY_RETRIES = 2
 TOLD_JITTER = (0.05, 0.25)  # a told wait grows by at most 5 % and never by more than this many seconds
+
+RETRY_TOKENS = 500.0  # botocore 1.44, standard mode (retries/quota.py): 35 transient retries, or 100 after refusals
+TRANSIENT_TOKENS = 14.0  # the same
+PUSHBACK_TOKENS = 5.0  # the same
+SUCCESS_TOKENS = 1.0  # the same: what an answer that needed no retry brings
+RETRY_TOKENS_A_SECOND = 70.0  # ours: five transient retries a second always pass, or the last calls would wait for ever
 
 
 class Again(Enum):
@@ -66,6 +76,7 @@ class Tries:
     transient: int = 0
     bad_reply: int = 0
     pushback: int = 0
+    outage: int = 0  # failures that looked like an outage, counted or not
 
     def spend(self, again: Again, policy: RetryPolicy) -> bool:
         """Whether one more failure of this sort still leaves a try; it is counted either way."""
@@ -97,3 +108,29 @@ def told_wait(told: float, random: float) -> float:
     """`told` seconds and a little more, never less."""
     share, most = TOLD_JITTER
     return told + random * min(told * share, most)
+
+
+class RetryBudget:
+    """What all retries of a quota may cost together: tokens that retries take, and that answers bring back."""
+
+    __slots__ = ("_bucket", "spent")
+
+    def __init__(self) -> None:
+        self.spent = False  # whether anything was taken that may still be missing
+        self._bucket = TokenBucket(RETRY_TOKENS_A_SECOND, RETRY_TOKENS)
+
+    def take(self, again: Again, now: float) -> float:
+        """Pay for one retry: the instant from which it may start, <= `now` if the budget was not empty."""
+        price = PUSHBACK_TOKENS if again is Again.PUSHBACK else TRANSIENT_TOKENS
+        self.spent = True
+        ready = self._bucket.ready_at(price, now)
+        self._bucket.take(price, now)
+        return ready
+
+    def answered(self, tries: Tries | None, now: float) -> None:
+        """A call was answered: the price of its last retry comes back, or a little if it needed none."""
+        price = SUCCESS_TOKENS
+        if tries is not None:
+            price = TRANSIENT_TOKENS if tries.transient else PUSHBACK_TOKENS if tries.pushback else price
+        self._bucket.give(price, 0.0, now)
+        self.spent = not self._bucket.is_unused(now)

@@ -1,140 +1,65 @@
 """Who goes next, when a retry may start, how one refusal slows everyone: pure arithmetic on `now`.
 
-Theory of operation. Jobs wait in one line per quota, first handed in first served. `start` looks at the head of each line
-that something happened to; if every limit of its quota admits it, the limits are taken all at once and an `Attempt` goes
-out, else the line sleeps until an instant (a timer) or until something is given back. The head of a line is never
-overtaken within its quota, so a large job cannot be starved by small ones. A job that is to be tried again holds
+Theory of operation. Jobs wait in one line per quota, in which lanes take turns (see `lanes`). `start` looks at the head of
+each line that something happened to; if every limit of its quota admits it, the limits are taken all at once and an
+`Attempt` goes out, else the line sleeps until an instant (a timer) or until something is given back. The head of a line is
+not overtaken within its quota, so a large job cannot be starved by small ones. A job that is to be tried again holds
 nothing: it is a timer, and comes back to its old place in line.
 
-The contract for the shell: after every call of `add`, `finish`, `cancel`, `gate` or `retune`, call `start` until it gives
-None; then, if nothing else happens first, do so again at `next_timer()`. `now` never decreases between calls.
+The contract for the shell: after every call of `add`, `finish`, `cancel`, `gate`, `retune`, `lend`, `reclaim` or `reopen`,
+call `start` until it gives None; then, if nothing else happens first, do so again at `next_timer()`. `now` never decreases
+between calls.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
 from heapq import heapify, heappop, heappush
 from math import inf
 
-from .announced import Announced
-from .quota import Cost, Lease, Limits, Quota, Signal
-from .retry import Again, RetryPolicy, Tries
+from .job import OVER, Attempt, Job, Outcome, State, Verdict
+from .lanes import BACKGROUND, Lane, Tree, refund
+from .quota import NEUTRAL, OK, PUSHBACK, Quota
+from .retry import Again, Tries
+from .stated import Limits
 
-ONE_REQUEST = Cost()
+NO = Again.NO
+WAITING, RUNNING, PARKED, ENDED = State
 UNTOLD_GATE = 0.25  # seconds at the most that everybody waits after a refusal which names no time: one call's backoff is
 # the guess of one call, and with one refusal in twenty the guesses of a few would stop all the others for good
-DEFAULT_POLICY = RetryPolicy()
-
-
-class State(Enum):
-    """Where a job is."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    PARKED = "parked"
-    OVER = "over"
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One unit of work: it ends exactly once, after one attempt or several.
-
-    Args:
-        quota: The limits it needs.
-        cost: What each of its attempts reserves.
-        retry: How hard it tries.
-        payload: The caller's own; never looked at here.
-    """
-
-    quota: Quota
-    cost: Cost = ONE_REQUEST
-    retry: RetryPolicy = DEFAULT_POLICY
-    payload: object = None
-    state: State = State.WAITING
-    place: int = 0
-    attempts: int = 0
-    added_at: float = 0.0
-    first_start: float = inf
-    tries: Tries = field(default_factory=Tries)
-    running: Attempt | None = None
-    cancelled: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """One try of a job: it holds its lease until `Schedule.finish`."""
-
-    job: Job
-    lease: Lease
-    started_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended, as far as scheduling cares, and what it brought.
-
-    Args:
-        again: Why it may be tried again; NO ends the job.
-        told: Seconds the other side asked to wait, if it did.
-        gate: Whether everybody on the quota has to wait: as long as was told, or a moment.
-        shrink: Whether it says that there are too many calls at once.
-        outage: Whether it would look like this if the other side were down.
-        announced: What the other side said of its quota, if it did.
-        used: What it really used up; None if nobody knows (the reservation stands).
-        value: What it brought; carried, not looked at.
-        error: Why it failed; carried, not looked at. None is success.
-    """
-
-    again: Again = Again.NO
-    told: float | None = None
-    gate: bool = False
-    shrink: bool = False
-    outage: bool = False
-    announced: Announced | None = None
-    used: Cost | None = None
-    value: object = None
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What follows from an outcome: the job is over, or waits until `retry_at` and holds nothing."""
-
-    retry_at: float | None
-
-    @property
-    def over(self) -> bool:
-        """Whether the job has ended."""
-        return self.retry_at is None
-
-
-OVER = Verdict(None)
 
 
 class _Line:
-    """The jobs that wait for one quota, in the order in which they were handed in."""
+    """The jobs that wait for one quota."""
 
-    __slots__ = ("jobs", "quota", "timer")
+    __slots__ = ("background", "foreground", "quota", "returning", "timer")
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
-        self.jobs: list[tuple[int, Job]] = []
+        self.foreground = Tree(quota)
+        self.background = Tree(quota)
+        self.returning: deque[Attempt] = deque()  # attempts that lent their slot and want one back
         self.timer = inf
 
-    def push(self, job: Job) -> None:
-        job.state = State.WAITING
-        heappush(self.jobs, (job.place, job))
+    def push(self, job: Job, lane: Lane) -> None:
+        """Let `job` wait."""
+        job.state = WAITING
+        (self.background if job.rank >= BACKGROUND else self.foreground).push(job, lane)
 
     def head(self) -> Job | None:
-        """The first job that is still wanted."""
-        while self.jobs:
-            job = self.jobs[0][1]
-            if job.state is State.WAITING:
-                return job
-            heappop(self.jobs)
-        return None
+        """The job whose turn it is."""
+        return self.foreground.head() or self.background.head()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits for sure."""
+        return not (self.foreground.root.below or self.background.root.below)
+
+    def begin(self, job: Job) -> None:
+        """Take out the head."""
+        assert job.branch is not None
+        job.branch.tree.start(job, self.quota.share_of(job.cost))
 
 
 class Schedule:
@@ -149,23 +74,35 @@ class Schedule:
         self._lines: dict[Quota, _Line] = {}
         self._awake: dict[_Line, None] = {}  # lines worth a look, in turn: an ordered set
         self._timers: list[tuple[float, int, Job | _Line]] = []
+        self._anyone = Lane()
         self._count = 0
         self._stale = 0
 
     def add(self, job: Job, now: float) -> None:
-        """Put `job` at the end of its quota's line."""
-        job.place = self._next()
+        """Put `job` at the end of its lane's line."""
+        self._count += 1
+        job.place = self._count
         job.added_at = now
         self._enter(job)
 
     def start(self, now: float) -> Attempt | None:
-        """The next attempt that may go at `now`, its capacity taken; None if none may."""
-        self._ring(now)
+        """The next attempt that may go at `now`, its capacity taken; None if none may.
+
+        An attempt that had lent its slot comes out once more, as soon as it has one again: before anything new.
+        """
+        if self._timers and self._timers[0][0] <= now:
+            self._ring(now)
         while self._awake:
             line = next(iter(self._awake))
+            if line.returning:
+                if (attempt := self._return(line)) is not None:
+                    return attempt
+                self._sleep(line, inf)
+                continue
             job = line.head()
             if job is None:
-                self._drop(line)
+                del self._awake[line]
+                line.quota.waits_for(None, now)
                 continue
             ready = line.quota.ready_at(job.cost, now)
             if ready <= now:
@@ -177,27 +114,23 @@ class Schedule:
         """Settle an attempt: its lease goes back, and its job is over or waits for another try."""
         job = attempt.job
         job.running = None
-        job.quota.give(attempt.lease, outcome.used, now, _signal_of(outcome))
-        self.wake(job.quota)
-        again = outcome.again is not Again.NO and job.tries.spend(outcome.again, job.retry)
-        retry_at = now + job.tries.wait(outcome.again, outcome.told, self._random()) if again else inf
-        if outcome.gate and again:
-            self.gate(job.quota, retry_at if outcome.told is not None else min(retry_at, now + UNTOLD_GATE))
-        if job.cancelled or retry_at > job.first_start + job.retry.retry_for or retry_at == inf:
-            job.state = State.OVER
-            return OVER
-        self._park(job, retry_at)
-        return Verdict(retry_at)
+        self._settle(attempt, outcome, now)
+        verdict = OVER if outcome.again is Again.NO else self._again(job, outcome, now)
+        if verdict.retry_at is None or job.cancelled:
+            job.state = ENDED
+            return OVER if job.cancelled else verdict
+        self._park(job, verdict.retry_at)
+        return verdict
 
     def cancel(self, job: Job) -> list[Attempt]:
         """End `job`. One that waits is over at once; else the attempts are handed back, to be cancelled and finished."""
         if job.running is not None:
             job.cancelled = True
             return [job.running]
-        if job.state is State.PARKED:
+        if job.state is PARKED:
             self._stale += 1
             self._sweep()
-        job.state = State.OVER
+        job.state = ENDED
         self.wake(job.quota)
         return []
 
@@ -211,6 +144,26 @@ class Schedule:
         quota.retune(limits, now)
         self.wake(quota)
 
+    def lend(self, attempt: Attempt) -> None:
+        """Let others have the slot of `attempt` while it waits for calls of its own."""
+        attempt.job.quota.lend(attempt.lease)
+        self.wake(attempt.job.quota)
+
+    def reclaim(self, attempt: Attempt) -> None:
+        """`attempt` wants to go on: `start` gives it out again when it has a slot."""
+        line = self._line(attempt.job.quota)
+        line.returning.append(attempt)
+        self._awake[line] = None
+
+    def pause(self, lane: Lane) -> None:
+        """Start nothing of `lane`, nor of those below it, until `resume`."""
+        lane.pause()
+
+    def resume(self, lane: Lane) -> None:
+        """Let `lane` start again."""
+        lane.paused = False
+        self._wake_all(lane.reopen())
+
     def next_timer(self) -> float | None:
         """The instant at which to call `start` again if nothing happens first; None if no time is of any use."""
         return self._timers[0][0] if self._timers else None
@@ -221,50 +174,130 @@ class Schedule:
         if line is not None:
             self._awake[line] = None
 
-    def _next(self) -> int:
-        self._count += 1
-        return self._count
+    def forget(self, quota: Quota) -> None:
+        """`quota` is not used any more; nothing waits for it."""
+        line = self._lines.pop(quota, None)
+        if line is not None:
+            self._awake.pop(line, None)
+
+    def _line(self, quota: Quota) -> _Line:
+        line = self._lines.get(quota)
+        if line is None:
+            line = self._lines[quota] = _Line(quota)
+        return line
 
     def _enter(self, job: Job) -> None:
-        line = self._lines.get(job.quota)
-        if line is None:
-            line = self._lines[job.quota] = _Line(job.quota)
-        line.push(job)
+        line = self._line(job.quota)
+        line.push(job, job.lane or self._anyone)
         self._awake[line] = None
 
     def _begin(self, line: _Line, job: Job, now: float) -> Attempt:
-        heappop(line.jobs)
-        del self._awake[line]
-        self._awake[line] = None  # to the end: lines take turns
-        job.state = State.RUNNING
+        line.begin(job)
+        job.state = RUNNING
         job.attempts += 1
-        job.first_start = min(job.first_start, now)
-        job.running = Attempt(job, job.quota.take(job.cost, now), now)
-        return job.running
+        if job.attempts == 1:
+            job.first_start = now
+        job.running = attempt = Attempt(job, line.quota.take(job.cost, now), now)
+        if line.quota.is_full:
+            del self._awake[line]  # no need to look: whatever gives a slot back wakes it
+            line.quota.waits_for(None if line.is_empty else "concurrency", now)
+        elif len(self._awake) > 1:
+            del self._awake[line]
+            self._awake[line] = None  # to the end: lines take turns
+        return attempt
+
+    def _return(self, line: _Line) -> Attempt | None:
+        """The first attempt that gets its slot back; those that have ended meanwhile want none."""
+        while line.returning:
+            attempt = line.returning[0]
+            if attempt.job.running is attempt:
+                if not line.quota.reclaim(attempt.lease):
+                    return None
+                return line.returning.popleft()
+            line.returning.popleft()
+        return None
+
+    def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        """Give back what was held, and learn from how it went."""
+        job, lease = attempt.job, attempt.lease
+        quota, used, lane = job.quota, outcome.used, job.lane
+        if outcome.announced is not None:
+            quota.hear(lease, outcome.announced, now)
+        if outcome.error is None and outcome.again is NO:
+            quota.give(lease, used, now, OK, outcome.pace)
+            if quota.budget.spent:
+                quota.budget.answered(job.tries, now)
+        else:
+            quota.give(lease, used, now, PUSHBACK if outcome.shrink else NEUTRAL)
+            if outcome.gate and outcome.told is not None:
+                quota.told_to_wait(lease, now)
+        if outcome.outage or lease.probe or not quota.breaker.calm:
+            self._tell_breaker(attempt, outcome, now)
+        if used is not None and job.charged:
+            refund(job, job.charged - quota.share_of(used))
+        if lane is not None and lane.limited:
+            self._wake_all(lane.leave())
+        self.wake(quota)
+
+    def _tell_breaker(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
+        job, lease = attempt.job, attempt.lease
+        breaker = job.quota.breaker
+        if outcome.outage:
+            tries = _tries_of(job)
+            tries.outage += 1
+            breaker.failed(probe=lease.probe, first=tries.outage == 1, now=now)
+        elif outcome.heard:
+            breaker.answered(attempt.started_at)
+        elif lease.probe:
+            breaker.released()
+
+    def _again(self, job: Job, outcome: Outcome, now: float) -> Verdict:
+        """What follows from a failure that may be tried again."""
+        again, told, quota, tries = outcome.again, outcome.told, job.quota, _tries_of(job)
+        excused = outcome.outage and quota.breaker.excuses
+        if excused:
+            self._count += 1
+            job.place = self._count  # to the end: the next probe is another call, should this one be at fault itself
+        elif not tries.spend(again, job.retry):
+            return OVER
+        retry_at = now + tries.wait(again, told, self._random())
+        if outcome.gate:
+            self.gate(quota, retry_at if told is not None else min(retry_at, now + UNTOLD_GATE))
+        if told is None and not excused and (outcome.outage or outcome.shrink):
+            affordable_at = quota.budget.take(again, now)
+            if affordable_at > now and outcome.outage and not quota.breaker.trusted:
+                return OVER
+            retry_at = max(retry_at, affordable_at)
+        if retry_at == inf or retry_at > min(job.first_start + job.retry.retry_for, job.deadline):
+            return Verdict(too_long=retry_at - now)
+        return Verdict(retry_at)
+
+    def _park(self, job: Job, until: float) -> None:
+        job.state = PARKED
+        self._count += 1
+        heappush(self._timers, (until, self._count, job))
 
     def _sleep(self, line: _Line, ready: float) -> None:
         del self._awake[line]
         if ready < line.timer:
             line.timer = ready
-            heappush(self._timers, (ready, self._next(), line))
-
-    def _park(self, job: Job, until: float) -> None:
-        job.state = State.PARKED
-        heappush(self._timers, (until, self._next(), job))
+            self._count += 1
+            heappush(self._timers, (ready, self._count, line))
 
     def _ring(self, now: float) -> None:
         """Act on every timer that is due."""
         while self._timers and self._timers[0][0] <= now:
-            _, _, due = heappop(self._timers)
+            at, _, due = heappop(self._timers)
             if isinstance(due, _Line):
-                due.timer = inf
+                if at == due.timer:
+                    due.timer = inf
                 self.wake(due.quota)
-            elif due.state is State.PARKED:
+            elif due.state is PARKED:
                 self._enter(due)
 
-    def _drop(self, line: _Line) -> None:
-        del self._awake[line]
-        del self._lines[line.quota]
+    def _wake_all(self, trees: list[Tree]) -> None:
+        for tree in trees:
+            self.wake(tree.quota)
 
     def _sweep(self) -> None:
         """Forget timers of cancelled jobs once they are the greater part, so that long waits do not pile up."""
@@ -274,11 +307,11 @@ class Schedule:
             self._stale = 0
 
 
-def _signal_of(outcome: Outcome) -> Signal:
-    if outcome.shrink:
-        return Signal.PUSHBACK
-    return Signal.OK if outcome.error is None and outcome.again is Again.NO else Signal.NEUTRAL
+def _tries_of(job: Job) -> Tries:
+    if job.tries is None:
+        job.tries = Tries()
+    return job.tries
 
 
 def _is_over(due: Job | _Line) -> bool:
-    return isinstance(due, Job) and due.state is State.OVER
+    return isinstance(due, Job) and due.state is ENDED

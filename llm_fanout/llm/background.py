@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from ..core.quota import Limits
+from ..core.stated import Limits
 from ..results import Report
 from ..run import Run
 from .client import NO_LIMITS, fan_out

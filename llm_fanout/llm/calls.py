@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.quota import Cost, Quota
+from .. import clock
+from ..core.job import Cost, Outcome
+from ..core.quota import Quota
 from ..core.retry import RetryPolicy
-from ..core.schedule import Outcome
 from ..errors import CallError, Rejected
 from ..flow import Timing
 from ..quotas import Hold
@@ -53,12 +54,12 @@ class Route:
         """
         if not self.hold.quota.counts_tokens:
             return Cost()
-        output = settings.max_tokens
-        cost = Cost(tokens=request.input_tokens() + (self.output.tokens if output is None else output))
+        output = self.output.tokens if settings.max_tokens is None else float(settings.max_tokens)
+        cost = Cost.of(float(request.input_tokens()), output)
         if not self.hold.quota.fits_ever(cost):
             raise Rejected(
-                f"the call may use {cost.tokens:.0f} tokens (input and max_tokens), more than tpm lets pass in a minute; "
-                "shorten the prompt, lower max_tokens or raise tpm",
+                f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
+                "in a minute; shorten the prompt, lower max_tokens or raise tpm",
                 kind="too_large",
             )
         return cost
@@ -74,7 +75,8 @@ class PromptCall:
     request: Request
     settings: Settings
     cost: Cost
-    tally: Tally
+    rank: int
+    tallies: Sequence[Tally]
 
     @property
     def quota(self) -> Quota:
@@ -86,16 +88,26 @@ class PromptCall:
         """How hard it tries."""
         return self.settings.retry
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that one attempt may take."""
+        return self.settings.timeouts.total
+
     async def perform(self) -> Outcome:
-        """Ask once, within the attempt's timeout."""
-        timeout = self.settings.timeout
+        """Ask once."""
+        begun = clock.now()
         try:
-            async with asyncio.timeout(timeout) as scope:
-                status, headers, body = await self.route.lane.send(self.request)
+            status, headers, body = await self.route.lane.send(self.request, self.settings.timeouts)
         except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
-            late = scope.expired() and isinstance(exc, TimeoutError)
-            return self._clean(signals.timed_out(timeout) if late else signals.of_exception(exc))
-        return self._clean(reply.outcome_of(status, headers, body))
+            return self._clean(signals.of_exception(exc))
+        outcome = reply.outcome_of(status, headers, body)
+        if outcome.used is not None and outcome.used.output > 0:
+            outcome.pace = (clock.now() - begun) / outcome.used.output
+        return self._clean(outcome)
+
+    def late(self) -> Outcome:
+        """No answer within the timeout."""
+        return signals.timed_out(self.timeout)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[str]:
         """The prompt's Result."""
@@ -119,18 +131,13 @@ class PromptCall:
             latency=timing.latency,
             reply=answer.raw if answer else b"",
         )
-        self.tally.count(result, attempts=timing.attempts)
+        for tally in self.tallies:
+            tally.count(result, attempts=timing.attempts)
         return result
 
     def _clean(self, outcome: Outcome) -> Outcome:
         """The outcome, its error free of the key: some servers quote what they refuse."""
         error = outcome.error
-        if not isinstance(error, CallError):
-            return outcome
-        message = self.route.place.without_secrets(error.message)
-        if message == error.message:
-            return outcome
-        clean = type(error)(
-            message, kind=error.kind, status=error.status, retry_after=error.retry_after, partial=error.partial
-        )
-        return replace(outcome, error=clean)
+        if isinstance(error, CallError):
+            outcome.error = error.reading(self.route.place.without_secrets(error.message))
+        return outcome

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, Iterable, Mapping, MutableMapping, Sequence, Sized
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from weakref import WeakSet
 
-from ..core.quota import Limits
+from ..core.lanes import DEFAULT, Lane, rank_of
+from ..core.stated import Limits
 from ..errors import ConfigError
+from ..flow import Terms
 from ..quotas import quotas
 from ..results import Result, Summary
 from ..run import Run
+from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
+from . import lanes
 from .calls import PromptCall, Route
 from .endpoint import Endpoint, place_of
-from .lanes import Lane, SdkLane, WireLane
+from .live_limits import LiveLimits
 from .prompt import (
     CALL_OPTIONS,
     RUN_OPTIONS,
     CallOptions,
+    Priority,
     Prompt,
     Request,
     RunOptions,
@@ -29,9 +35,12 @@ from .prompt import (
     check_options,
     prompt_of,
 )
+from .times import seconds_until
 from .wire import AiohttpWire
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from openai.types.chat import ChatCompletionMessageParam as Message
 
     Promptable = str | Sequence[Message] | Prompt
@@ -74,6 +83,8 @@ class FanOut:
         self._endpoint = _completed(model, base_url, api_key, limits)
         self._wire = AiohttpWire()
         self._tally = Tally()
+        self._lane = Lane()
+        self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
         self._runs: WeakSet[Run[str]] = WeakSet()
         self._routes: dict[Endpoint, Route] = {}
         self._route_to(None)
@@ -82,6 +93,15 @@ class FanOut:
     def summary(self) -> Summary:
         """The numbers of all calls of this client so far."""
         return self._tally.summary()
+
+    @property
+    def limits(self) -> MutableMapping[str, Limits]:
+        """The limits in force, stated and learnt, by model ("openai/gpt-5-mini") or by the name of an Endpoint's quota.
+
+        `fan.limits[model] = Limits(...)` states them anew, also while calls are under way, for everybody who uses that
+        account; `del fan.limits[model]` takes back what this client stated.
+        """
+        return LiveLimits(self._routes, self._route_to)
 
     def map(self, prompts: Source, *, model: str | Endpoint | None = None, **options: Unpack[RunOptions]) -> Run[str]:
         """Ask every prompt: a Run, which gives one Result per prompt and starts when it is consumed.
@@ -98,16 +118,58 @@ class FanOut:
         """
         check_options(options, RUN_OPTIONS)
         _check_source(prompts)
-        return self._run(prompts, model, {**self._options, **options})
+        scope = SCOPE.get()
+        return self._run(prompts, model, {**self._options, **options}, Lane(self._lane if scope is None else scope.lane))
 
     async def call(
-        self, prompt: Promptable, *, model: str | Endpoint | None = None, **options: Unpack[CallOptions]
+        self,
+        prompt: Promptable,
+        *,
+        model: str | Endpoint | None = None,
+        deadline: float | datetime | None = None,
+        **options: Unpack[CallOptions],
     ) -> Result[str]:
-        """Ask one prompt. A failure is in `Result.error` and raised by `Result.value`; only ConfigError is raised here."""
+        """Ask one prompt. A failure is in `Result.error` and raised by `Result.value`.
+
+        Args:
+            prompt: Text, a list of messages, or a Prompt.
+            model: Another model for this call.
+            deadline: Seconds from now, or an aware datetime, after which the call ends whatever it does.
+            options: See `CallOptions`.
+
+        Raises:
+            ConfigError: An option is unknown or out of its range, or the prompt is none.
+            Stopped: The scope in which it was made has ended.
+        """
         check_options(options, CALL_OPTIONS)
         patience: Mapping[str, Any] = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
-        report = await self._run([prompt_of(prompt)], model, patience)
+        scope = SCOPE.get()
+        lane = self._calls if scope is None else scope.calls
+        report = await self._run([prompt_of(prompt)], model, {**patience, "deadline": deadline}, lane)
         return report[0]
+
+    def scope(
+        self, name: str, *, weight: float = 1.0, priority: Priority | None = None, max_concurrency: int | None = None
+    ) -> AbstractAsyncContextManager[Scope]:
+        """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
+
+        Scopes that want more than there is get the quota in proportion to their weights, however many prompts each has;
+        a scope inside a scope shares its share. Between two starts of a scope of weight w and cost c (in calls, or tokens
+        where those are scarcer) each other scope of weight v starts at most c * v / w and one call: that bounds its wait.
+        Leaving cancels what still runs inside.
+
+        Args:
+            name: For reports.
+            weight: Its share against its siblings', > 0.
+            priority: That of calls inside that name none. It orders the work within this scope; "background" work waits
+                for everybody's.
+            max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
+
+        Raises:
+            ConfigError: A figure is out of its range.
+        """
+        rank = None if priority is None else rank_of(priority)
+        return opened(name, self._lane, weight=weight, rank=rank, max_concurrency=max_concurrency)
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
@@ -126,9 +188,12 @@ class FanOut:
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         await self.aclose()
 
-    def _run(self, prompts: Any, model: str | Endpoint | None, options: Mapping[str, Any]) -> Run[str]:
+    def _run(self, prompts: Any, model: str | Endpoint | None, options: Mapping[str, Any], lane: Lane) -> Run[str]:
         first = self._route_to(model)
+        scope = SCOPE.get()
         shared = Settings.of(options)
+        rank = DEFAULT if scope is None or scope.rank is None else scope.rank
+        tallies = [self._tally] if scope is None else [self._tally, *(each.tally for each in scope.path())]
         ids: set[str | int] = set()
 
         def open(index: int, item: object) -> PromptCall:
@@ -137,17 +202,24 @@ class FanOut:
             route = first if prompt.model is None else self._route_to(prompt.model)
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
             request = Request.of(route.place.model, prompt, settings)
-            cost = route.cost_of(request, settings)
-            return PromptCall(prompt, index if prompt.id is None else prompt.id, route, request, settings, cost, self._tally)
+            return PromptCall(
+                prompt=prompt,
+                id=index if prompt.id is None else prompt.id,
+                route=route,
+                request=request,
+                settings=settings,
+                cost=route.cost_of(request, settings),
+                rank=rank if settings.rank is None else settings.rank,
+                tallies=tallies,
+            )
 
+        deadline = seconds_until(options.get("deadline"))
+        terms = Terms(lane=lane, width=lambda: first.hold.quota.width, deadline=deadline)
         run: Run[str] = Run(
-            prompts,
-            open,
-            quotas.engine,
-            width=lambda: first.hold.quota.width,
-            progress=options.get("progress"),
-            total=options.get("total"),
+            prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
         )
+        if scope is not None:
+            scope.enter(run)
         self._runs.add(run)
         return run
 
@@ -157,7 +229,7 @@ class FanOut:
         endpoint = self._endpoint if own else model if isinstance(model, Endpoint) else Endpoint(str(model))
         if endpoint not in self._routes:
             place = place_of(endpoint)
-            lane: Lane = WireLane(self._wire, place) if place.client is None else SdkLane(place.client)
+            lane: lanes.Lane = lanes.WireLane(self._wire, place) if place.client is None else lanes.SdkLane(place.client)
             self._routes[endpoint] = Route(place, lane, quotas.join(place.quota, endpoint.limits or NO_LIMITS, self))
         return self._routes[endpoint]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..core.quota import Limits
+from ..core.stated import Limits
 from ..errors import ConfigError
 from ..hooks import hook
 from ..quotas import QuotaKey

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..core.checks import check_seconds
+from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
 from ..core.tokens import estimate_tokens
 from ..errors import ConfigError
 from ..progress import Progress
+from .times import Timeouts, seconds_until, timeouts_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from httpx2 import Timeout
     from openai.types.chat import ChatCompletionMessageParam as Message
 
     from .endpoint import Endpoint
+
+
+Priority = Literal["interactive", "default", "background"]
 
 
 class Params(TypedDict, total=False):
@@ -44,34 +51,39 @@ class CallOptions(Params, total=False):
 
     Args:
         instructions: A system message that is put before every prompt.
-        timeout: Seconds for one attempt, 600 by default (the SDK's own); time in our queue never counts.
+        timeout: Seconds for one attempt, 600 by default (the SDK's own); time in our queue never counts. An
+            `httpx2.Timeout` sets apart the seconds to connect (10) and those of silence (`read`, no bound).
         max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
         retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
+        priority: Whether it goes before others of its scope ("interactive"), or only when nobody else on the quota wants
+            to ("background").
     """
 
     instructions: str
-    timeout: float
+    timeout: float | Timeout
     max_retries: int
     retry_for: float
+    priority: Priority
 
 
 class RunOptions(CallOptions, total=False):
     """A run: what many calls share besides.
 
     Args:
+        deadline: Seconds from the start, or an aware datetime, after which nothing goes on. What is not done then has a
+            Result that says so, and the Report's summary says `stopped`.
         progress: True for a bar, False for none, or a function that gets a Summary from time to time (if it raises, the
             run ends). By default a bar in a notebook, silence elsewhere.
         total: How many prompts will come, for the bar, where the source cannot tell.
     """
 
+    deadline: float | datetime
     progress: Progress
     total: int
 
 
-TRY_OPTIONS = frozenset({"instructions", "timeout", "max_retries", "retry_for"})
-CALL_OPTIONS = frozenset(CallOptions.__annotations__) | TRY_OPTIONS | frozenset(Params.__annotations__)
-RUN_OPTIONS = CALL_OPTIONS | {"progress", "total"}
-DEFAULT_TIMEOUT = 600.0  # openai SDK 3.54: DEFAULT_TIMEOUT
+CALL_OPTIONS = frozenset(CallOptions.__annotations__) | frozenset(Params.__annotations__)
+RUN_OPTIONS = CALL_OPTIONS | frozenset(RunOptions.__annotations__)
 
 
 class Prompt:
@@ -124,7 +136,10 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
         raise ConfigError(f"there is no option {name!r} here; {hint}")
-    check_seconds("timeout", options.get("timeout"))
+    timeouts_of(options.get("timeout"))
+    seconds_until(options.get("deadline"))
+    if options.get("priority") is not None:
+        rank_of(options["priority"])
     RetryPolicy.of(options.get("max_retries", 0), options.get("retry_for"))
     for name in ("max_tokens", "max_completion_tokens"):
         if name in options and (not isinstance(options[name], int) or options[name] < 1):
@@ -159,8 +174,9 @@ class Settings:
 
     params: Mapping[str, Any]
     instructions: str | None
-    timeout: float
+    timeouts: Timeouts
     retry: RetryPolicy
+    rank: int | None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -168,8 +184,9 @@ class Settings:
         return cls(
             params={name: value for name, value in options.items() if name in Params.__annotations__ and value is not None},
             instructions=options.get("instructions"),
-            timeout=options.get("timeout") or DEFAULT_TIMEOUT,
+            timeouts=timeouts_of(options.get("timeout")),
             retry=RetryPolicy.of(options.get("max_retries", 5), options.get("retry_for")),
+            rank=None if options.get("priority") is None else rank_of(options["priority"]),
         )
 
     @property

@@ -15,17 +15,10 @@ from typing import Protocol
 
 import aiohttp
 
-CONNECT_TIMEOUT = 10.0  # seconds; a server that does not even accept is not worth an attempt's whole timeout
+from .times import Timeouts
+
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
 REPLY_LIMIT = 64 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to connect, and in all (None: the caller bounds it)."""
-
-    connect: float = CONNECT_TIMEOUT
-    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,7 @@ class AiohttpWire:
     async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> AsyncIterator[Answer]:
         """POST `body` over the running loop's connections. Redirects are not followed: they would carry the key along."""
         session = await self._session()
-        timeout = aiohttp.ClientTimeout(total=timeouts.total, sock_connect=timeouts.connect)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
         async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
             yield Answer(response.status, response.headers, response.content.iter_any())
 

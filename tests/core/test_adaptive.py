@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llm_fanout.core.adaptive import Adaptive
+from llm_fanout.core.job import Cost, Job, Outcome
 from llm_fanout.core.limits import Slots
-from llm_fanout.core.quota import Cost, Lease, Limits, Quota, Signal
+from llm_fanout.core.quota import Lease, Quota, Signal
 from llm_fanout.core.retry import Again
-from llm_fanout.core.schedule import Job, Outcome, Schedule
+from llm_fanout.core.schedule import Schedule
+from llm_fanout.core.stated import Limits
 
 
 def filled(size: int) -> tuple[Quota, list[Lease]]:

@@ -10,9 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from llm_fanout.core.quota import Cost, Limits, Quota
+from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State, Verdict
+from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
-from llm_fanout.core.schedule import Attempt, Job, Outcome, Schedule, State, Verdict
+from llm_fanout.core.schedule import Schedule
+from llm_fanout.core.stated import Limits
 
 SLOTS, RPM, TPM = 3, 120.0, 1_200.0
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from llm_fanout import ConfigError, Limits
+from llm_fanout.core.job import Cost
 from llm_fanout.core.limits import Permits
-from llm_fanout.core.quota import Cost, Quota
+from llm_fanout.core.quota import Quota
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from llm_fanout.core.quota import Cost, Limits, Quota
+from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
+from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
-from llm_fanout.core.schedule import UNTOLD_GATE, Attempt, Job, Outcome, Schedule, State
+from llm_fanout.core.schedule import UNTOLD_GATE, Schedule
+from llm_fanout.core.stated import Limits
 
 AGAIN = Outcome(Again.TRANSIENT)
 DONE = Outcome()

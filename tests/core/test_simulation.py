@@ -9,10 +9,12 @@ from itertools import count
 
 import pytest
 
+from llm_fanout.core.job import Attempt, Cost, Job, Outcome
 from llm_fanout.core.limits import TokenBucket
-from llm_fanout.core.quota import Cost, Limits, Quota
+from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
-from llm_fanout.core.schedule import Attempt, Job, Outcome, Schedule
+from llm_fanout.core.schedule import Schedule
+from llm_fanout.core.stated import Limits
 
 
 @dataclass

@@ -1,0 +1,299 @@
+"""Whose turn it is: agents share a quota by weight, and each of them is served in order.
+
+Theory of operation. Lanes form a tree: an agent's lane under that of whoever started it, a run's lane under its agent's.
+At every branch the backlogged lane with the smallest *tag* is next. A start raises the tags along its path by its cost over
+the lane's weight; the cost is the share of its scarcest resource (requests or tokens) that it takes from the quota. A lane
+that had nothing to do comes back at the tag of whoever was picked last: being idle earns nothing, and costs nothing.
+That is start-time fair queuing (Goyal, Vin, Cheng 1996) over the dominant resource (Ghodsi et al., DRF, 2011).
+
+What is promised, at each branch, for lanes that stay backlogged:
+
+- service in proportion to weight, to within the largest single cost of each lane;
+- a bounded wait: between two starts of a lane with weight w, the first of cost c, every other lane with weight v starts at
+  most c * v / w of cost and one call more. The longest wait is the sum of that over the others, divided by the quota's rate.
+
+Inside its own lane, priority goes first: interactive calls that an agent makes itself are served before everything else of
+that agent, and never out of another agent's share. Background work has a tree of its own, which is looked at only when
+nothing else of the quota wants to start. A lane that is paused, or has as many calls under way as it may, is passed.
+
+Jobs of one lane and priority are served in the order of their `place`. The head that was picked is not overtaken while it
+waits for its tokens, except by a more urgent call of the same lane.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush, heapreplace
+from math import inf
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .checks import is_number
+from .job import Job, State
+
+if TYPE_CHECKING:
+    from .quota import Quota
+
+INTERACTIVE, DEFAULT, BACKGROUND = 0, 1, 2
+WAITING = State.WAITING
+PRIORITIES = {"interactive": INTERACTIVE, "default": DEFAULT, "background": BACKGROUND}
+
+
+def rank_of(priority: str) -> int:
+    """The rank of a priority by its name.
+
+    Raises:
+        ConfigError: There is no such priority.
+    """
+    if priority not in PRIORITIES:
+        raise ConfigError(f"priority must be one of {', '.join(map(repr, PRIORITIES))}, got {priority!r}")
+    return PRIORITIES[priority]
+
+
+class Lane:
+    """One agent's, or one run's, part of whatever quotas it uses.
+
+    Args:
+        parent: The lane whose share it shares; None for one at the top.
+        weight: Its share against its siblings', > 0.
+        max_concurrency: Calls at once, those of lanes below it included; None for no bound of its own.
+
+    Raises:
+        ConfigError: A figure is out of its range.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_branches",
+        "limited",
+        "max_concurrency",
+        "parent",
+        "paused",
+        "running",
+        "stalled",
+        "weight",
+    )
+
+    def __init__(self, parent: Lane | None = None, *, weight: float = 1.0, max_concurrency: int | None = None) -> None:
+        if not (is_number(weight) and 0 < weight < inf):
+            raise ConfigError(f"weight must be a number > 0, got {weight!r}; 2 is twice the share of its neighbours")
+        if max_concurrency is not None and not (is_number(max_concurrency) and max_concurrency == max_concurrency // 1 >= 1):
+            raise ConfigError(f"max_concurrency must be a whole number >= 1, got {max_concurrency!r}; None sets no bound")
+        self.parent = parent
+        self.weight = weight
+        self.max_concurrency = inf if max_concurrency is None else max_concurrency
+        self.paused = False
+        self.running = 0
+        self.stalled: list[Branch] = []  # where it was passed because it was full
+        # Whether it or one above it has a bound of its own: most have none, and then nobody has to count.
+        self.limited: bool = max_concurrency is not None or (parent is not None and parent.limited)
+        self._branches: dict[Tree, Branch] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more of it may start for now."""
+        return self.paused or self.running >= self.max_concurrency
+
+    def branch(self, tree: Tree) -> Branch:
+        """Its place in `tree`."""
+        branch = self._branches.get(tree)
+        if branch is None:
+            above = tree.root if self.parent is None else self.parent.branch(tree)
+            branch = self._branches[tree] = Branch(self, above, tree)
+        return branch
+
+    def pause(self) -> None:
+        """Start nothing of it, nor of those below it."""
+        self.paused = True
+        for tree in self._branches:
+            tree.look_again()
+
+    def leave(self) -> list[Tree]:
+        """A call has ended; the trees in which lanes were passed that can go on now. Only if it is `limited`."""
+        woken: list[Tree] = []
+        lane: Lane | None = self
+        while lane is not None:
+            lane.running -= 1
+            woken += lane.reopen()
+            lane = lane.parent
+        return woken
+
+    def reopen(self) -> list[Tree]:
+        """Queue again where it was passed, if it is not full any more; the trees where that is so."""
+        if self.is_full or not self.stalled:
+            return []
+        stalled, self.stalled = self.stalled, []
+        for branch in stalled:
+            branch.stalled = False
+            branch.queue_up()
+        return [branch.tree for branch in stalled]
+
+
+class Branch:
+    """A lane in one tree: the jobs that wait in it, or the branches below it in which some do."""
+
+    __slots__ = ("above", "below", "clock", "credit", "entry", "jobs", "lane", "per_cost", "stalled", "tag", "tree")
+
+    def __init__(self, lane: Lane | None, above: Branch | None, tree: Tree) -> None:
+        self.lane = lane
+        self.above = above
+        self.tree = tree
+        self.per_cost = 1.0 if lane is None else 1.0 / lane.weight
+        self.tag = 0.0
+        self.clock = 0.0  # the tag of the branch below that was picked last
+        self.credit = 0.0  # cost that was charged and then not used: taken off the next charge
+        self.entry: _Entry | None = None  # the one entry above that is true; None while it is not queued
+        self.stalled = False
+        self.below: list[_Entry] = []
+        self.jobs: list[tuple[int, int, Job]] = []  # rank, place, job
+
+    def queue_up(self) -> None:
+        """Stand among its siblings, and see to it that those above do."""
+        branch, above = self, self.above
+        while above is not None and not branch.stalled and branch.entry is None:
+            branch.tag = max(branch.tag, above.clock)
+            branch.credit = 0.0  # what was charged while others waited as well; now it starts afresh
+            branch._stand(above)
+            branch, above = above, above.above
+
+    def rank_up(self) -> None:
+        """Its first job is more urgent than it was: go before less urgent siblings."""
+        if self.entry is not None and self.above is not None and self.jobs and self.jobs[0][0] < self.entry[0]:
+            self._stand(self.above)
+
+    def first_job(self) -> Job | None:
+        """The first job that still waits here."""
+        jobs = self.jobs
+        while jobs:
+            job = jobs[0][2]
+            if job.state is WAITING:
+                return job
+            heappop(jobs)
+        return None
+
+    def first_below(self) -> Branch | None:
+        """The branch below whose turn it is; those that are full are passed, and stand aside."""
+        below = self.below
+        while below:
+            entry = below[0]
+            branch = entry[3]
+            if branch.entry is not entry:
+                heappop(below)  # it has been queued anew since
+                continue
+            lane = branch.lane
+            if lane is None or not (lane.paused or lane.running >= lane.max_concurrency):
+                return branch
+            heappop(below)
+            branch.entry = None
+            branch.stalled = True
+            lane.stalled.append(branch)
+        return None
+
+    def charge(self, cost: float) -> None:
+        """One of its jobs starts: its tag rises, and it goes back among its siblings, where it was the first."""
+        cost *= self.per_cost
+        if self.credit:
+            back = min(self.credit, cost)
+            self.credit -= back
+            cost -= back
+        self.tag += cost
+        if self.above is not None and (self.jobs or self.below):
+            self._stand(self.above)
+        else:
+            self.entry = None
+
+    def _stand(self, above: Branch) -> None:
+        jobs, tree, below = self.jobs, self.tree, above.below
+        tree.serial += 1
+        rank = jobs[0][0] if jobs and jobs[0][0] < DEFAULT else DEFAULT
+        entry = (rank, self.tag, tree.serial, self)
+        if below and below[0] is self.entry:
+            heapreplace(below, entry)  # one step instead of two
+        else:
+            heappush(below, entry)
+        self.entry = entry
+
+
+_Entry = tuple[int, float, int, Branch]  # rank, tag, a serial number for equals, the branch
+
+
+class Tree:
+    """The jobs that wait for one quota, in one class of urgency."""
+
+    __slots__ = ("_lone", "quota", "root", "serial")
+
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
+        self.serial = 0
+        self.root = Branch(None, None, self)
+        # The only branch with jobs, where that is known: it has every turn, and is charged nothing, for nobody else waits.
+        self._lone: Branch | None = None
+
+    def push(self, job: Job, lane: Lane) -> None:
+        """Put `job` into its lane's line."""
+        branch = job.branch = lane.branch(self)
+        heappush(branch.jobs, (job.rank, job.place, job))
+        if branch is self._lone:
+            return
+        self.look_again()
+        if branch.entry is None:
+            branch.queue_up()
+        else:
+            branch.rank_up()
+
+    def look_again(self) -> None:
+        """Whoever was alone is so no more, or may have been paused."""
+        lone, self._lone = self._lone, None
+        if lone is not None:
+            lone.rank_up()
+
+    def head(self) -> Job | None:
+        """The job whose turn it is; None if none waits that may start at all."""
+        if self._lone is not None and (job := self._lone.first_job()) is not None:
+            return job
+        self.look_again()
+        branch, alone = self.root, True
+        while True:
+            if branch.below and (below := branch.first_below()) is not None:
+                branch.clock = max(branch.clock, below.tag)  # also while it only waits: nobody who comes later is before it
+                alone = alone and len(branch.below) == 1
+                branch = below
+                continue
+            if branch.above is None:
+                return None
+            job = branch.first_job()
+            if job is not None and branch.entry is not None and (job.rank >= DEFAULT or job.rank == branch.entry[0]):
+                if alone and branch.lane is not None and not branch.lane.limited:
+                    self._lone = branch
+                return job
+            # Those before it were cancelled: it is less urgent than it looked, or has nothing any more.
+            branch.entry = None
+            if job is not None:
+                branch.queue_up()
+            branch, alone = self.root, True
+
+    def start(self, job: Job, cost: float) -> None:
+        """Take out `job`, which `head` gave, and charge `cost` to its lanes."""
+        branch = job.branch
+        assert branch is not None
+        heappop(branch.jobs)
+        if branch is self._lone:
+            job.charged = 0.0
+            if not branch.jobs:
+                branch.entry = self._lone = None
+            return
+        job.charged = cost
+        while (lane := branch.lane) is not None:
+            branch.charge(cost)
+            if lane.limited:
+                lane.running += 1
+            assert branch.above is not None  # only the root has none, and it belongs to no lane
+            branch = branch.above
+
+
+def refund(job: Job, cost: float) -> None:
+    """`job` was charged `cost` more than it used: its lanes get it back with their next start, as long as they have more."""
+    branch = job.branch
+    while cost > 0 and branch is not None and branch.above is not None:
+        if branch.entry is not None:
+            branch.credit += cost * branch.per_cost
+        branch = branch.above

@@ -1,0 +1,140 @@
+"""Rates that nobody stated: read from what the provider announces, or found out by being refused.
+
+Two cases, one object each:
+
+- `LearntRates`: the provider says in its headers how much there is and what is left. Each dimension becomes a bucket that
+  mirrors the provider's own. A figure in a header is a moment old: what was granted since that call began may be missing in
+  it, so the truth lies between what is said to remain and that less what was granted since. The mirror is moved into that
+  range, and no further;
+- `Pace`: the provider refuses and never says why, even a single call at a time. Then it is not the number of calls that is
+  too high but their rate, and calls are spaced: by what got through lately, a little more as long as all is well, a cut
+  once per episode when it is not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from .announced import Announced, Dimension, Window
+from .job import Cost
+from .limits import DAY, MINUTE, TokenBucket
+from .stated import Limits
+
+SPANS = (MINUTE, 3_600.0, DAY)  # seconds that a window may last, the usual first
+SPAN_FITS = 0.1  # how far, relatively, the announced reset may be from what a span predicts
+PLACES: Mapping[Dimension, int] = {"tokens": 0, "requests": 1, "input": 2, "output": 3}
+STATED_AS: Mapping[Dimension, str] = {"tokens": "tpm", "requests": "rpm", "input": "itpm", "output": "otpm"}
+
+
+class LearntRates:
+    """One bucket for each dimension that the provider announces and that nobody has stated."""
+
+    __slots__ = ("buckets",)
+
+    def __init__(self) -> None:
+        self.buckets: dict[Dimension, TokenBucket] = {}
+
+    def per_second(self) -> dict[str, float]:
+        """The rates by the names under which they could be stated."""
+        return {STATED_AS[name]: bucket.rate for name, bucket in self.buckets.items()}
+
+    def hear(self, announced: Announced, granted_since: Cost, limits: Limits, now: float) -> bool:
+        """Take in what an answer says. True if there is a bucket now that was not there, or one has another rate.
+
+        Args:
+            announced: By dimension.
+            granted_since: What was granted after the call that was answered had begun.
+            limits: What is stated: that is the truth, and nothing is learnt about it.
+            now: Monotonic seconds.
+        """
+        changed = False
+        for name, window in announced.items():
+            if window.limit is None or window.remaining is None or getattr(limits, STATED_AS[name]) is not None:
+                continue
+            changed |= self._mirror(name, window, granted_since[PLACES[name]], 1.0 - limits.headroom, now)
+        return changed
+
+    def _mirror(self, name: Dimension, window: Window, granted_since: float, left: float, now: float) -> bool:
+        bucket = self.buckets.get(name)
+        remaining = window.remaining or 0.0
+        rate = _rate_of(window) * left
+        if bucket is None:
+            bucket = self.buckets[name] = TokenBucket(rate, max(1.0, remaining))
+            bucket.set_available(remaining - granted_since, now)
+            return True
+        changed = abs(bucket.rate - rate) > 0.01 * rate
+        available = bucket.available(now)
+        if changed or remaining > bucket.burst:
+            bucket.rate, bucket.burst = rate, max(bucket.burst, remaining)
+            bucket.set_available(available, now)
+        within = min(max(available, remaining - granted_since), remaining)
+        if within != available:
+            bucket.set_available(within, now)
+        return changed
+
+
+def _rate_of(window: Window) -> float:
+    """Units a second. A window's length is told, or follows from how long the missing part takes to come back."""
+    limit, remaining, reset = window.limit or 1.0, window.remaining or 0.0, window.reset
+    if window.per is not None:
+        return limit / window.per
+    missing = (limit - remaining) / limit
+    if reset is not None and missing > 0:
+        for span in SPANS:
+            if abs(reset - missing * span) <= max(SPAN_FITS * missing * span, 0.02):
+                return limit / span
+    return limit / MINUTE
+
+
+CUT = 0.9
+GROWTH = 0.05  # of the rate in a second without refusal, and twice as much with each second
+MOST_GROWTH = 1.0
+LONGEST_HOLD = 30.0  # seconds between two tries of a rate that was refused
+RECENT = 20  # answers from which the present rate is taken
+
+
+class Pace:
+    """Spaces calls where even one at a time is refused; `bucket` is None as long as that is not known to be so."""
+
+    __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
+
+    def __init__(self) -> None:
+        self.bucket: TokenBucket | None = None
+        self._answers: deque[float] = deque(maxlen=RECENT)
+        self._growth = GROWTH
+        self._hold = 1.0  # seconds until the rate grows
+        self._next = 0.0
+
+    def refused(self, now: float) -> bool:
+        """The first refusal of an episode came. True if there is a bucket now that was not there."""
+        rate = CUT * self._recent(now)
+        if self.bucket is None:
+            if len(self._answers) < 2:
+                return False  # nothing got through yet from which to take a rate
+            self.bucket = TokenBucket(rate, 1.0)
+            self._next = now + self._hold
+            return True
+        self._hold = min(2 * self._hold, LONGEST_HOLD)
+        self._next = now + self._hold
+        self._growth = GROWTH
+        self._retune(min(self.bucket.rate * CUT, max(rate, self.bucket.rate / 2)), now)
+        return False
+
+    def succeeded(self, now: float) -> None:
+        """A call was answered."""
+        self._answers.append(now)
+        if self.bucket is not None and now >= self._next:
+            self._next = now + 1.0
+            self._retune(self.bucket.rate * (1 + self._growth), now)
+            if self._growth > GROWTH:
+                self._hold = 1.0  # it took more than it refused before: the other side has changed
+            self._growth = min(2 * self._growth, MOST_GROWTH)
+
+    def _recent(self, now: float) -> float:
+        """Answers a second, lately."""
+        return len(self._answers) / max(now - self._answers[0], 1e-3) if self._answers else 0.0
+
+    def _retune(self, rate: float, now: float) -> None:
+        assert self.bucket is not None
+        self.bucket.retune(TokenBucket(max(rate, 1e-3), 1.0), now)

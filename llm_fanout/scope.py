@@ -1,0 +1,107 @@
+"""A scope: one agent's share of the quotas it uses, and everything that runs inside, to be looked at and ended as one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+from .core.lanes import Lane
+from .errors import Stopped
+from .results import Summary
+from .run import Run
+from .tally import Tally
+
+
+class Scope:
+    """What `fan.scope(...)` gives: everything that is called inside, at any depth, belongs to it.
+
+    Attributes:
+        name: As it was named.
+        children: The scopes that were opened inside, in order.
+    """
+
+    def __init__(self, name: str, lane: Lane, *, rank: int | None, around: Scope | None) -> None:
+        self.name = name
+        self.lane = lane
+        self.calls = Lane(lane)  # single calls: one line, beside those of its runs
+        self.around = around
+        self.tally = Tally()
+        self.children: Sequence[Scope] = ()
+        self._rank = rank
+        self._runs: WeakSet[Run[Any]] = WeakSet()
+        self._left = False
+
+    @property
+    def summary(self) -> Summary:
+        """The numbers of all calls inside so far, those of its children included."""
+        return self.tally.summary()
+
+    @property
+    def rank(self) -> int | None:
+        """The priority of calls that name none: its own, or that of the nearest scope around it that has one."""
+        return self._rank if self._rank is not None or self.around is None else self.around.rank
+
+    def cancel(self) -> None:
+        """End all runs inside, those of its children included; nothing new starts in it. Returns at once."""
+        self._left = True
+        for run in list(self._runs):
+            run.cancel()
+        for child in self.children:
+            child.cancel()
+
+    def enter(self, run: Run[Any]) -> None:
+        """`run` is made inside.
+
+        Raises:
+            Stopped: The scope was left or cancelled, or one around it was.
+        """
+        for each in self.path():
+            if each._left:
+                raise Stopped(f"scope {each.name!r} has ended; call within its `async with`", kind="cancelled")
+        self._runs.add(run)
+
+    def path(self) -> Iterator[Scope]:
+        """It and the scopes around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.around
+
+    async def leave(self) -> None:
+        """Cancel what still runs inside, and wait until its clean-up is done."""
+        self.cancel()
+        for run in list(self._runs):
+            await run.leave()
+        for child in self.children:
+            await child.leave()
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.name!r}: {self.summary.done} calls done>"
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("llm_fanout_scope", default=None)
+
+
+@asynccontextmanager
+async def opened(
+    name: str, root: Lane, *, weight: float, rank: int | None, max_concurrency: int | None
+) -> AsyncIterator[Scope]:
+    """A scope inside the current one, or under `root`; the current one until it is left.
+
+    Raises:
+        ConfigError: A figure is out of its range.
+    """
+    around = SCOPE.get()
+    above = root if around is None else around.lane
+    scope = Scope(name, Lane(above, weight=weight, max_concurrency=max_concurrency), rank=rank, around=around)
+    if around is not None:
+        around.children = (*around.children, scope)
+    SCOPE.set(scope)
+    try:
+        yield scope
+    finally:
+        SCOPE.set(around)  # not by token: an agent framework may leave in another context than it came in
+        await scope.leave()

@@ -1,0 +1,186 @@
+"""One event loop's part of an engine: the tasks of its attempts, their timeouts, and one timer for everything."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import clock
+from .core.job import Attempt, Job, Outcome, Verdict
+from .errors import Rejected, Stopped
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+SPARE = 64  # attempts that have ended which may still be queued for their timeouts
+
+
+class Payload(Protocol):
+    """What a job carries for the engine: how to try once, in which context, for how long, and whom to tell."""
+
+    shell: Shell | None
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may take; None for no bound."""
+
+    def perform(self) -> Coroutine[Any, Any, Outcome]:
+        """Try once. A failure is an Outcome; only CancelledError is raised."""
+
+    def late(self) -> Outcome:
+        """What is said of an attempt that took longer than its timeout."""
+
+    def started(self, attempt: Attempt) -> Context:
+        """An attempt begins; the context in which it is to run."""
+
+    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        """An attempt has ended, and by `verdict` its job with it, or not yet."""
+
+
+class Shell:
+    """One event loop's part of an engine: its jobs, its tasks, its timer.
+
+    A timeout is a place in a queue, not a timer of the loop: thousands of calls a second set one, and hardly any rings.
+    """
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.jobs: set[Job] = set()
+        self._engine = engine
+        self._thread = threading.get_ident()
+        self._running = 0
+        self._ends: dict[float, deque[Attempt]] = {}  # by their timeouts, those that end first in front
+        self._returning: dict[Attempt, asyncio.Future[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = inf
+
+    def begin(self, attempt: Attempt) -> None:
+        """Start the task of `attempt`, or let it go on if it has one."""
+        self._here(self._begin, attempt)
+
+    def abort(self, attempt: Attempt) -> None:
+        """Cancel the task of `attempt`; its clean-up is awaited before it counts as ended."""
+        self._here(self._abort, attempt)
+
+    def set_timer(self, at: float) -> None:
+        """Pump at the instant `at`, or earlier; a timer that rings early finds nothing to do and sets itself again."""
+        if at < self._rings_at:
+            self._here(self._set_timer, at)
+
+    def suspend(self, attempt: Attempt) -> None:
+        """The timeout of `attempt` does not run until it goes on."""
+        attempt.left = attempt.ends_at - clock.now()
+        attempt.ends_at = inf
+
+    def going_on(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Done when `attempt` is begun again."""
+        going_on = self._returning[attempt] = self.loop.create_future()
+        return going_on
+
+    def close(self) -> None:
+        """There is nothing left to wait for."""
+        self._here(self._stop_timer)
+
+    def _here(self, step: Callable[..., None], *args: object) -> None:
+        """Do `step` on this shell's loop: at once if we are on it, else as soon as it turns."""
+        if threading.get_ident() == self._thread:
+            step(*args)
+            return
+        try:
+            self.loop.call_soon_threadsafe(step, *args)
+        except RuntimeError:
+            pass  # the loop was closed just now: the next pump gives back what it held
+
+    def _begin(self, attempt: Attempt) -> None:
+        if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
+            self._bound(attempt, attempt.left)
+            if not going_on.done():
+                going_on.set_result(None)
+            return
+        payload: Payload = attempt.job.payload
+        context = payload.started(attempt)
+        attempt.task = task = self.loop.create_task(payload.perform(), context=context)
+        self._running += 1
+        # A callback, not a `finally` in the coroutine: a task that is cancelled before its first step never enters it.
+        task.add_done_callback(partial(self._done, attempt))
+        if payload.timeout is not None:
+            self._bound(attempt, payload.timeout)
+
+    def _abort(self, attempt: Attempt) -> None:
+        if attempt.task is not None:
+            attempt.task.cancel()
+
+    def _done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
+        attempt.task = None
+        self._running -= 1
+        self._engine.settle(attempt, _outcome_of(task, attempt))
+
+    def _bound(self, attempt: Attempt, seconds: float) -> None:
+        """Cut `attempt` off after so many seconds."""
+        if seconds == inf:
+            return
+        attempt.ends_at = clock.now() + seconds
+        queue = self._ends.get(seconds)
+        if queue is None:
+            queue = self._ends[seconds] = deque()
+        elif len(queue) > 2 * self._running + SPARE:
+            queue = self._ends[seconds] = deque(each for each in queue if each.task is not None and each.ends_at < inf)
+        queue.append(attempt)
+        if attempt.ends_at < self._rings_at:
+            self._set_timer(attempt.ends_at)
+
+    def _expire(self, now: float) -> None:
+        """Cut off the attempts whose time is over, and see to it that the next one will be."""
+        for seconds, queue in list(self._ends.items()):
+            while queue and (queue[0].task is None or not now < queue[0].ends_at < inf):
+                attempt = queue.popleft()
+                if attempt.task is not None and attempt.ends_at <= now:
+                    attempt.late = True
+                    attempt.task.cancel()
+            if not queue:
+                del self._ends[seconds]
+            elif queue[0].ends_at < self._rings_at:
+                self._set_timer(queue[0].ends_at)
+
+    def _set_timer(self, at: float) -> None:
+        self._stop_timer()
+        self._rings_at = at
+        self._timer = self.loop.call_later(max(0.0, at - clock.now()), self._ring)
+
+    def _stop_timer(self) -> None:
+        self._rings_at = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._stop_timer()
+        self._expire(clock.now())
+        self._engine.pump()
+
+
+def cancelled() -> Outcome:
+    """What is said of a call that was cancelled before it ended."""
+    return Outcome(heard=False, error=Stopped("the call was cancelled before it was answered", kind="cancelled"))
+
+
+def _outcome_of(task: asyncio.Task[Outcome], attempt: Attempt) -> Outcome:
+    if task.cancelled():
+        if attempt.late and not attempt.job.cancelled:
+            payload: Payload = attempt.job.payload
+            return payload.late()
+        return cancelled()
+    failure = task.exception()
+    if failure is None:
+        return task.result()
+    if isinstance(failure, Exception):  # a fault of the layer above, whose promise is to raise nothing
+        error = Rejected(f"{type(failure).__name__}: {failure}", kind="exception")
+        error.__cause__ = failure
+        return Outcome(error=error)
+    return cancelled()  # KeyboardInterrupt, SystemExit: asyncio hands them to whoever runs the loop
