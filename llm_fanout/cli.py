@@ -57,7 +57,7 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     max_retries: Annotated[int | None, typer.Option(help="Tries after transient failures; default 5.")] = None,
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     sim: Annotated[
-        str | None, typer.Option(help="Start the provider in a box so: rpm=300,burst=20,500=0.05,hang=0.02.")
+        str | None, typer.Option(help="Start the provider in a box so: rpm=300,headers=none,500=0.05; see --chaos of sim.")
     ] = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
 ) -> None:
@@ -118,7 +118,14 @@ def sim(  # noqa: PLR0917  # the parameters are the command's options
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute.")] = None,
     burst: Annotated[float | None, typer.Option(help="Requests that may come at once.")] = None,
     latency: Annotated[float, typer.Option(help="Mean seconds of an answer.")] = 1.0,
-    chaos: Annotated[str, typer.Option(help="Shares of faults: 429=0.05,500=0.01,hang=0.01.")] = "",
+    chaos: Annotated[
+        str,
+        typer.Option(
+            help="Shares of faults, and whatever else SimConfig has: 429=0.05,hang=0.01, rpd=, itpm=, otpm=, "
+            "max_in_flight=, window=minute, settle=reserved, hints=retry-after|none|nginx, "
+            "headers=azure|anthropic|groq|none, outage=10-70+90-95:503."
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="The same seed decides the same faults.")] = 0,
 ) -> None:
     """Run the provider in a box: an OpenAI-compatible server whose answers are simulated. Ctrl-C ends it."""

@@ -172,6 +172,7 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
         (("run", "-", "--model", "openai/x", "--sim", "rpm=5"), "--sim"),
         (("run", "-", "--model", "sim/x", "--sim", "rpm=5,nonsense=1"), "nonsense"),
         (("sim", "--chaos", "nonsense=1"), "nonsense"),
+        (("sim", "--chaos", "headers=odd"), "openai, azure, anthropic, groq, none"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -316,12 +317,23 @@ def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("llm_fanout.sim.serve", serve)
 
-    result = invoke(
-        "sim", "--port", "0", "--rpm", "500", "--tpm", "50000", "--chaos", "429=0.05,hang=0.01", "--latency", "0.5"
-    )
+    chaos = "429=0.05,hang=0.01,headers=groq,outage=10-70:503"
+    result = invoke("sim", "--port", "0", "--rpm", "500", "--tpm", "50000", "--chaos", chaos, "--latency", "0.5")
 
+    faults = {"429": 0.05, "hang": 0.01}
+    expected = SimConfig(rpm=500, tpm=50_000, latency=0.5, headers="groq", outage="10-70:503", faults=faults)
     assert "http://127.0.0.1:1/v1" in result.stdout
-    assert served == [(SimConfig(rpm=500, tpm=50_000, latency=0.5, faults={"429": 0.05, "hang": 0.01}), 0)]
+    assert served == [(expected, 0)]
+
+
+def test_run_starts_the_provider_that_sim_says(prompts: Path, tmp_path: Path) -> None:
+    """Whatever the simulated provider can be, `--sim` can say: here one that is down, and then is not."""
+    out = tmp_path / "out.jsonl"
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", f"{FAST},headers=none,outage=0-0.1:503", "--output", out)
+
+    assert result.exit_code == 0, result.output
+    assert len(rows_of(out)) == 3
 
 
 def test_version_and_help() -> None:

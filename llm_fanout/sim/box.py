@@ -6,19 +6,17 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self
-
-from aiohttp import web
+from typing import Any, Self, TypeVar, Unpack
 
 from ..errors import ConfigError
 from .config import SimConfig
-from .server import SimServer
+from .outages import OutageKind
+from .service import Capacity, Service
 
-HOST = "127.0.0.1"
-BACKLOG = 4096  # connections that may wait to be accepted
+T = TypeVar("T")
 
 
 class Box:
@@ -26,6 +24,8 @@ class Box:
 
         with Box(SimConfig(rpm=300, faults={"500": 0.05})) as box:
             fan = FanOut("sim/anything", base_url=box.url)
+
+    All methods may be called from any thread; each returns when it is done.
 
     Args:
         config: What the provider is like; by default without limits and faults, about a second an answer.
@@ -41,15 +41,34 @@ class Box:
     @property
     def url(self) -> str:
         """The base URL, "http://127.0.0.1:PORT/v1"; ConfigError before it is started."""
-        if self._thread is None:
-            raise ConfigError("this box is not started; use `with Box(...) as box:`, or start()")
+        self._check_started()
         return self._url
 
     @property
     def stats(self) -> dict[str, Any]:
         """What the server has seen so far: see `Stats.snapshot`."""
-        asked = asyncio.run_coroutine_threadsafe(self._snapshot(), self._loop)
-        return asked.result()
+        return self._ask(lambda service: service.stats())
+
+    def fail(self, kind: OutageKind = "refused") -> None:
+        """Be down until `recover`.
+
+        Args:
+            kind: "refused" closes the port, so that connections are refused, and cuts those that are open; "503" answers
+                503 to every request.
+        """
+        self._ask(lambda service: service.fail(kind))
+
+    def recover(self) -> None:
+        """Serve again on the same port, with the same account and stats. Harmless while it is up."""
+        self._ask(lambda service: service.recover())
+
+    def retune(self, **changes: Unpack[Capacity]) -> None:
+        """Change the capacity from now on; what is left out stays as it is, and None lifts a limit.
+
+        What is charged stays charged: a bucket misses as many units as before, a window has seen as many. Calls beyond a
+        smaller `max_in_flight` go on; those under way keep their latency. ConfigError if a figure is out of its range.
+        """
+        self.config = self._ask(lambda service: service.retune(changes))
 
     def start(self) -> Self:
         """Start serving; returns when the port is open. Raises OSError if it cannot be had."""
@@ -77,18 +96,24 @@ class Box:
     def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
 
+    def _ask(self, what: Callable[[Service], Coroutine[Any, Any, T]]) -> T:
+        """What the service says, asked in its own thread."""
+        self._check_started()
+        return asyncio.run_coroutine_threadsafe(what(self._service), self._loop).result()
+
+    def _check_started(self) -> None:
+        if self._thread is None:
+            raise ConfigError("this box is not started; use `with Box(...) as box:`, or start()")
+
     def _main(self, ready: Future[str]) -> None:
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._enough = asyncio.Event()
-            self._server = SimServer(self.config)
+            self._service = Service(self.config)
             try:
-                runner.run(_serving(self._server, self._port, ready.set_result, self._enough))
+                runner.run(self._service.run(self._port, ready.set_result, self._enough))
             except OSError as exc:
                 ready.set_exception(exc)
-
-    async def _snapshot(self) -> dict[str, Any]:
-        return self._server.stats.snapshot()
 
 
 def serve(config: SimConfig, port: int, on_ready: Callable[[str], object]) -> None:
@@ -98,21 +123,9 @@ def serve(config: SimConfig, port: int, on_ready: Callable[[str], object]) -> No
         enough = asyncio.Event()
         for each in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(each, enough.set)
-        await _serving(SimServer(config), port, on_ready, enough)
+        await Service(config).run(port, on_ready, enough)
 
     asyncio.run(until_told())
-
-
-async def _serving(server: SimServer, port: int, on_ready: Callable[[str], object], enough: asyncio.Event) -> None:
-    runner = web.AppRunner(server.app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, HOST, port, backlog=BACKLOG)
-        await site.start()
-        on_ready(f"http://{HOST}:{runner.addresses[0][1]}/v1")
-        await enough.wait()
-    finally:
-        await runner.cleanup()
 
 
 _lock = threading.Lock()

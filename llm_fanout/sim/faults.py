@@ -27,6 +27,7 @@ STATUSES = {
     "529": ("overloaded_error", None, "Overloaded."),
     "insufficient_quota": ("insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
 }
+JSON = {"Content-Type": "application/json"}
 FAULTS = (*STATUSES, "hang", "reset", "malformed", "empty", "truncated", "error200")
 
 _ASKED_FOR = re.compile(r"\[\[(fault|latency|answer):(.*?)\]\]", re.DOTALL)
@@ -59,14 +60,14 @@ class Fates:
 
     Args:
         shares: Share of requests by fault.
-        latency: Mean seconds.
+        latency: Mean seconds; may be changed while it decides.
         jitter: Sigma of the lognormal latencies.
         seed: Decides everything.
     """
 
     def __init__(self, shares: Mapping[str, float], latency: float, jitter: float, seed: int) -> None:
         self._shares = shares
-        self._latency = latency
+        self.latency = latency
         self._jitter = jitter
         self._seed = seed
         self._arrivals = 0
@@ -92,7 +93,7 @@ class Fates:
 
     def _latency_of(self, deviation: float) -> float:
         # exp(N(0, s)) has the mean exp(s * s / 2): divided by it, the mean is as asked for.
-        return self._latency * exp(deviation - self._jitter**2 / 2)
+        return self.latency * exp(deviation - self._jitter**2 / 2)
 
 
 def error_answer(fault: str, draw: random.Random) -> ErrorAnswer:
@@ -100,14 +101,19 @@ def error_answer(fault: str, draw: random.Random) -> ErrorAnswer:
     status = 429 if fault == "insufficient_quota" else int(fault)
     said = STATUSES[fault]
     if said is None:
-        page = f"<html><head><title>{status}</title></head><body><center>nginx</center></body></html>"
-        return ErrorAnswer(status, {"Content-Type": "text/html"}, page.encode())
+        return nginx_page(status)
     kind, code, message = said
-    headers = {"Content-Type": "application/json"}
+    headers = dict(JSON)
     if fault == "429" and draw.random() < 0.5:  # half of them say when, half leave it to the caller
         wait = 0.5 + draw.random()
         headers |= {"retry-after": f"{wait:.3f}", "retry-after-ms": str(round(wait * 1000))}
     return ErrorAnswer(status, headers, error_body(message, kind, code))
+
+
+def nginx_page(status: int) -> ErrorAnswer:
+    """What a proxy says in the provider's place: HTML, and nothing else."""
+    page = f"<html><head><title>{status}</title></head><body><center>nginx</center></body></html>"
+    return ErrorAnswer(status, {"Content-Type": "text/html"}, page.encode())
 
 
 def error_body(message: str, kind: str, code: str | None) -> bytes:

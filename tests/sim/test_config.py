@@ -22,17 +22,67 @@ def test_parse_of_nothing_is_the_default() -> None:
     assert SimConfig.parse("") == SimConfig()
 
 
+def test_parse_reads_words() -> None:
+    """Fields that are words are read as such, and whole figures are whole."""
+    said = "window=minute,window_seconds=2,settle=reserved,hints=nginx,headers=azure,outage=1-2+3-4:503"
+
+    config = SimConfig.parse(f"{said},itpm=10,otpm=20,rpd=30,max_in_flight=4")
+
+    assert config == SimConfig(
+        window="minute",
+        window_seconds=2,
+        settle="reserved",
+        hints="nginx",
+        headers="azure",
+        outage="1-2+3-4:503",
+        itpm=10,
+        otpm=20,
+        rpd=30,
+        max_in_flight=4,
+    )
+    assert isinstance(config.max_in_flight, int)
+
+
 def test_bursts_default_to_ten_seconds() -> None:
-    """Requests and tokens that may come at once are what ten seconds bring; a stated burst scales the tokens' one."""
+    """Requests that may come at once are what ten seconds bring; a stated burst is as many seconds' worth of tokens."""
     default, stated = SimConfig(rpm=60, tpm=600), SimConfig(rpm=60, tpm=600, burst=30)
 
-    assert (default.request_burst, default.token_burst) == (10, 100)
-    assert (stated.request_burst, stated.token_burst) == (30, 300)
-    assert (SimConfig().request_burst, SimConfig(tpm=600).token_burst) == (1, 100)
+    assert (default.request_burst, default.burst_seconds) == (10, 10)
+    assert (stated.request_burst, stated.burst_seconds) == (30, 30)
+    assert (SimConfig().request_burst, SimConfig(tpm=600).burst_seconds) == (1, 10)
+
+
+def test_only_groq_makes_up_a_days_requests() -> None:
+    """Elsewhere a day has the requests that were stated, or no limit."""
+    assert SimConfig(rpm=10).day_requests is None
+    assert SimConfig(rpm=10, rpd=5).day_requests == 5
+    assert SimConfig(rpm=10, headers="groq").day_requests == 14_400
+    assert SimConfig(headers="groq").day_requests is None
+
+
+def test_a_window_must_hold_a_request() -> None:
+    """A calendar window so short that no request ever fits is a mistake."""
+    with pytest.raises(ConfigError, match="no whole request"):
+        SimConfig(rpm=20, window="minute", window_seconds=2)
+
+    assert SimConfig(rpm=20, window_seconds=2).rpm == 20
+
+
+@pytest.mark.parametrize("name", ["window", "settle", "hints", "headers"])
+def test_words_are_checked(name: str) -> None:
+    """A word that is none says which there are."""
+    with pytest.raises(ConfigError, match=f"{name} must be one of .*, got 'odd'"):
+        SimConfig.parse(f"{name}=odd")
+
+
+def test_outages_are_checked() -> None:
+    """A span that is none is refused when it is said, not when it is due."""
+    with pytest.raises(ConfigError, match="outage must"):
+        SimConfig(outage="later")
 
 
 @pytest.mark.parametrize(
-    "text", ["rpm", "rpm=many", "=", "nonsense=0.5", "500=1.5", "500=-1", "500=0.6,hang=0.6", "rpm=nan", "rpm=0"]
+    "text", ["rpm", "rpm=many", "=", "nonsense=0.5", "500=1.5", "500=-1", "500=0.6,hang=0.6", "rpm=nan", "rpm=0", "seed=inf"]
 )
 def test_nonsense_is_refused(text: str) -> None:
     """A part that cannot be is a ConfigError that says what can."""

@@ -10,8 +10,10 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI
+from support import post_chat
 
 from llm_fanout.sim import Box, SimConfig
+from llm_fanout.sim.config import Settle
 
 
 @pytest.fixture
@@ -70,12 +72,14 @@ async def test_faults_reach_the_sdk_as_its_errors(client: AsyncOpenAI, box: Box,
 
 async def test_a_hang_ends_when_the_client_leaves(client: AsyncOpenAI, box: Box) -> None:
     """Nothing is answered, and the server notices that the client has gone."""
-    with pytest.raises(openai.APITimeoutError):
-        await ask(client, "[[fault:hang]]", timeout=0.1)
-
+    call = asyncio.ensure_future(ask(client, "[[fault:hang]] [[latency:0]]"))
     async with asyncio.timeout(30):
-        while box.stats["in_flight"]:  # the other thread's count is all there is to look at
+        while not box.stats["faults"]:  # the other thread's count is all there is to look at
             await asyncio.sleep(0.01)
+        call.cancel()
+        while box.stats["in_flight"]:
+            await asyncio.sleep(0.01)
+
     assert box.stats["disconnected"] == 1
 
 
@@ -99,7 +103,52 @@ async def test_the_quota_is_announced_and_enforced() -> None:
         stats = box.stats
 
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
-    assert (stats["answered"], stats["refused"]) == (2, 1)
+    assert (stats["answered"], stats["refused"], stats["refused_by"]) == (2, 1, {"requests": 1})
+
+
+def test_headers_are_a_dialects() -> None:
+    """Answers and refusals speak as the config says, and refusals only as much."""
+    with Box(SimConfig(otpm=600, latency=0, headers="anthropic", hints="retry-after")) as box:  # a burst of 100
+        answers = [post_chat(box.url, "x", max_tokens=100) for _ in range(2)]
+
+    assert [answer[0] for answer in answers] == [200, 429]
+    assert all(answer[1]["anthropic-ratelimit-output-tokens-limit"] == "600" for answer in answers)
+    assert int(answers[1][1]["retry-after"]) >= 1
+    assert "retry-after-ms" not in answers[1][1]
+
+
+def test_a_bare_refusal_is_bare() -> None:
+    """Without hints a refusal has no header that another error would not have."""
+    with Box(SimConfig(rpm=1, latency=0, hints="none")) as box:
+        answers = [post_chat(box.url, "x") for _ in range(2)]
+
+    assert "x-ratelimit-limit-requests" in answers[0][1]
+    assert answers[1][0] == 429
+    assert set(answers[1][1]) == {"content-type", "content-length", "date", "server"}
+
+
+@pytest.mark.parametrize(("settle", "statuses"), [("used", [200, 200]), ("reserved", [200, 429])])
+def test_settling_decides_who_comes_next(settle: Settle, statuses: list[int]) -> None:
+    """Unused tokens make room for the next, or stay charged."""
+    with Box(SimConfig(otpm=600, latency=0, settle=settle)) as box:  # a burst of 100
+        seen = [post_chat(box.url, "[[answer:no]]", max_tokens=90)[0] for _ in range(2)]
+        stats = box.stats
+
+    assert seen == statuses
+    assert stats["tokens_charged"] >= 90 * stats["admitted"]
+    assert stats["tokens_answered"] < 90
+
+
+def test_calendar_windows_turn_while_it_serves() -> None:
+    """A second's window holds one request; the next one passes after the turn, which the refusals have told."""
+    answers: list[tuple[int, dict[str, str], bytes]] = []
+    with Box(SimConfig(rpm=60, window="minute", window_seconds=1, latency=0)) as box:
+        while [status for status, _, _ in answers].count(200) < 2:
+            answers.append(post_chat(box.url, "x"))
+        stats = box.stats
+
+    assert stats["requests"] == 2 + stats["refused"]
+    assert all(1 <= int(headers["retry-after-ms"]) <= 1_000 for status, headers, _ in answers if status == 429)
 
 
 @pytest.mark.parametrize(
