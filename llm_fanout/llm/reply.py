@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..core.quota import Cost
 from ..core.schedule import Outcome
 from ..results import Usage
-from . import signals
+from . import hints, signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +63,35 @@ def outcome_of(status: int, headers: signals.Headers, body: bytes) -> Outcome:
     """What follows from an answer: the Reply as the outcome's value, or why it cannot be used."""
     if not 200 <= status < 300:
         return signals.of_answer(status, headers, body)
+    announced = hints.announced(headers, time.time())
     try:
         reply = decode(body)
     except ProviderError:
         return signals.of_answer(status, headers, body)
     except (ValueError, RecursionError, TypeError, AttributeError) as exc:
         start = body[:80].decode(errors="replace")
-        return signals.outcome_of(signals.MALFORMED, f"the answer is no chat completion ({exc}): {start!r}", status=status)
-    return _complete(reply, status)
-
-
-def _complete(reply: Reply, status: int) -> Outcome:
-    """Only an answer that ended, and has something in it, is a success."""
-    if reply.refusal:
-        return signals.outcome_of(signals.REFUSAL, f"the model refused: {reply.refusal}", status=status)
-    if reply.finish_reason == "content_filter":
-        return signals.outcome_of(
-            signals.FILTERED, "the provider's content filter cut the answer", status=status, partial=reply.text
-        )
-    if not reply.choices or (not reply.text and reply.finish_reason != "length"):
-        return signals.outcome_of(signals.EMPTY, "the answer is empty", status=status)
-    if reply.finish_reason is None:
-        return signals.outcome_of(
-            signals.TRUNCATED, "the answer ended without a finish reason", status=status, partial=reply.text
-        )
+        message = f"the answer is no chat completion ({exc}): {start!r}"
+        return signals.outcome_of(signals.MALFORMED, message, status=status, announced=announced)
+    flaw = _flaw_in(reply)
+    if flaw is not None:
+        reaction, message, partial = flaw
+        return signals.outcome_of(reaction, message, status=status, partial=partial, announced=announced)
     usage = reply.usage
-    return Outcome(value=reply, used=None if usage is None else Cost(tokens=usage.input_tokens + usage.output_tokens))
+    used = None if usage is None else Cost(tokens=usage.input_tokens + usage.output_tokens)
+    return Outcome(value=reply, used=used, announced=announced)
+
+
+def _flaw_in(reply: Reply) -> tuple[signals.Reaction, str, str] | None:
+    """Why it is no success, and what text there is all the same; only an answer that ended, with something in it, is one."""
+    if reply.refusal:
+        return signals.REFUSAL, f"the model refused: {reply.refusal}", ""
+    if reply.finish_reason == "content_filter":
+        return signals.FILTERED, "the provider's content filter cut the answer", reply.text
+    if not reply.choices or (not reply.text and reply.finish_reason != "length"):
+        return signals.EMPTY, "the answer is empty", ""
+    if reply.finish_reason is None:
+        return signals.TRUNCATED, "the answer ended without a finish reason", reply.text
+    return None
 
 
 def _usage_of(usage: Any) -> Usage | None:

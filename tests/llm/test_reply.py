@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from openai.types.chat import ChatCompletion
 
+from llm_fanout.core.announced import Window
 from llm_fanout.core.quota import Cost
 from llm_fanout.core.retry import Again
 from llm_fanout.errors import CallError
@@ -117,6 +119,24 @@ def test_the_sdks_own_object() -> None:
     assert isinstance(fine, ChatCompletion)
     assert isinstance(odd, ChatCompletion)
     assert odd.created == "yesterday"  # type: ignore[comparison-overlap]  # as the SDK itself would have it
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(completion()).encode(),
+        json.dumps(completion(choices=[])).encode(),
+        json.dumps(completion(message={"refusal": "no"})).encode(),
+        json.dumps({"error": {"message": "x"}}).encode(),
+        b"{",
+    ],
+)
+def test_every_answer_announces(content: bytes) -> None:
+    """What the headers say of the quota is passed on, from an answer that can be used and from one that cannot."""
+    headers = CIMultiDict({"X-RateLimit-Limit-Requests": "60", "X-RateLimit-Remaining-Requests": "59"})
+
+    assert outcome_of(200, headers, content).announced == {"requests": Window(60, 59)}
+    assert outcome_of(200, {}, content).announced is None
 
 
 JSON = st.recursive(
