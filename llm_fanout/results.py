@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -356,9 +357,15 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]
     os.replace(f.name, place)
 
 
+# What JSON may hold as it is and a file of lines should not: DEL and C1 drive terminals, NEL, LS and PS end lines for
+# many readers, and half of a surrogate pair (models cut emoji in two) has no UTF-8.
+_TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def json_line(row: Mapping[str, object]) -> str:
-    """A row as one line of JSON, its line break included."""
+    """A row as one line of JSON, its line break included; letters of all languages are written as they are."""
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"
     except (TypeError, ValueError) as exc:
         raise FanOutError(f"result {row.get('id')!r} cannot be written as JSON: {exc}; write values that JSON has") from exc

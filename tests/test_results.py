@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
-from llm_fanout.results import Spending, write_rows
+from llm_fanout.results import Spending, json_line, write_rows
 
 REPLY = json.dumps(
     {
@@ -189,6 +189,23 @@ def test_what_json_does_not_have_leaves_the_old_file(tmp_path: Path, value: obje
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["cut in half: \ud83d", "\x9b31m", "\x7f", "one\u2028line", "one\x85line"])
+def test_any_text_is_one_line_that_reads_back(tmp_path: Path, text: str) -> None:
+    """Half of a surrogate pair does not lose the rows; nothing ends a line early, or drives a terminal that shows it."""
+    path = tmp_path / "out.jsonl"
+
+    report(done(0, value=text)).write(path)
+    [line] = path.read_text(encoding="utf-8").splitlines()
+
+    assert json.loads(line)["text"] == text
+    assert line.isprintable()
+
+
+def test_letters_of_all_languages_are_written_as_they_are() -> None:
+    """A row can be read by people."""
+    assert "Grüße 日本 👋" in json_line({"text": "Grüße 日本 👋"})
 
 
 def test_a_summary_adds_up() -> None:
