@@ -345,16 +345,28 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows as JSON lines to a new file (mode 0600) beside `path`, then rename it."""
+    """Write rows as JSON lines to a new file (mode 0600) that then takes the place of `path`; a link is followed, and what
+    is no file (a pipe, a device) is written to as it is.
+    """
     place = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=place.parent, prefix=f".{place.name}.", delete=False, encoding="utf-8") as f:
-        try:
-            for row in rows:
-                f.write(json_line(row))
-        except BaseException:
-            os.unlink(f.name)
-            raise
-    os.replace(f.name, place)
+    if is_stream(place):
+        with place.open("w", encoding="utf-8") as stream:
+            stream.writelines(map(json_line, rows))
+        return
+    place = place.resolve()
+    number, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            file.writelines(map(json_line, rows))
+        os.replace(name, place)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def is_stream(place: Path) -> bool:
+    """Whether `place` is there and neither a file nor a folder, but a pipe or a device."""
+    return place.exists() and not place.is_file() and not place.is_dir()
 
 
 # What JSON may hold as it is and a file of lines should not: DEL and C1 drive terminals, NEL, LS and PS end lines for

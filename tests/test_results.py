@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -189,6 +191,42 @@ def test_what_json_does_not_have_leaves_the_old_file(tmp_path: Path, value: obje
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_or_device_is_written_to(tmp_path: Path) -> None:
+    """What is no file is not replaced by one: /dev/null stays what it is."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(path.read_text)
+        report(done(0), done(1)).write(path)
+        lines = read.result().splitlines()
+
+    assert len(lines) == 2
+    assert path.is_fifo()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    """The file that a link names is replaced, and the link stays."""
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "out.jsonl"
+    path.symlink_to(tmp_path / "elsewhere" / "rows.jsonl")
+
+    report(done(0)).write(path)
+
+    assert path.is_symlink()
+    assert len((tmp_path / "elsewhere" / "rows.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_folder_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    """A place that cannot be written to raises, and no half file stays beside it."""
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(OSError, match="folder"):
+        report(done(0)).write(tmp_path / "folder")
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
 @pytest.mark.parametrize("text", ["cut in half: \ud83d", "\x9b31m", "\x7f", "one\u2028line", "one\x85line"])
