@@ -189,7 +189,8 @@ async def _from_stdin(reader: RowReader) -> AsyncIterator[Prompt]:
 
 
 async def _stdin_lines() -> AsyncIterator[str]:
-    if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):  # a file, /dev/null: never waits, no polling
         for line in sys.stdin:
             yield line
         return

@@ -261,6 +261,16 @@ def test_standard_input_from_a_file(tmp_path: Path, prompts: Path) -> None:
     assert len(rows_of(out)) == 3
 
 
+def test_no_standard_input_at_all() -> None:
+    """`< /dev/null`, as a cron job has it, is an input without rows: nothing to do, and nothing that hangs."""
+    with open(os.devnull) as stdin, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", stdin)
+        with pytest.raises(SystemExit) as ended:
+            cli.app(["run", "-", "--model", "sim/x", "--sim", FAST])
+
+    assert ended.value.code == 0
+
+
 def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path) -> None:
     """Input that is no text ends the run; what was done is written."""
 
