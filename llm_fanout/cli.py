@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,11 +81,11 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
         endpoint = _endpoint(model, base_url, sim, stack)
         fan = fan_out(source, model=endpoint, limits=limits, progress=_bar(), **_given(total=total), **options)
         code = _consume(fan)
-    _write(fan.report, output)
+    written = _write(fan.report, output)
     for fault in reader.faults:
         _say(f"left out: {fault}")
-    _say(fan.report, to_stdout=output != "-")
-    raise typer.Exit(code)
+    _say(fan.report, to_stdout=written and output != "-")
+    raise typer.Exit(code if written else code or SOME_FAILED)
 
 
 @app.command()
@@ -218,19 +220,45 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _check_output(path: str) -> None:
-    folder = Path(path).parent
-    if path != "-" and (not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir()):
-        raise ConfigError(f"cannot write {path}: {folder} must be a folder that you may write to")
+    """Refuse a place that cannot be written to while nothing has been paid for yet."""
+    from .results import is_stream
+
+    place = Path(path)
+    if path == "-" or is_stream(place):
+        return
+    if place.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file")
+    try:
+        with TemporaryFile(dir=place.resolve().parent):
+            pass
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc.strerror}; name a file in a folder that you may write to") from exc
 
 
-def _write(report: Report[str], output: str) -> None:
+def _write(report: Report[str], output: str) -> bool:
+    """Write the rows, come what may: if not to the file then to standard output. Whether they are where they should be."""
     from .results import json_line
 
     if output != "-":
-        report.write(output)
-        return
+        try:
+            with _undisturbed():
+                report.write(output)
+            return True
+        except OSError as exc:
+            _say(f"error: cannot write {output}: {exc.strerror}; the rows are on standard output instead")
     for row in report.to_dicts():
         sys.stdout.write(json_line(row))
+    return output == "-"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C is not heard in here: who presses it twice wants to leave, not to lose what is done."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _bar() -> Callable[[Summary], None] | bool:

@@ -167,6 +167,8 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
         (("run", "nowhere.jsonl", "--model", "sim/x"), "cannot read nowhere.jsonl"),
         (("run", "-", "--model", "gpt"), "names no provider"),
         (("run", "-", "--model", "sim/x", "--output", "/nowhere/out.jsonl"), "cannot write"),
+        (("run", "-", "--model", "sim/x", "--output", "/proc/out.jsonl"), "cannot write"),
+        (("run", "-", "--model", "sim/x", "--output", "/"), "cannot write"),
         (("run", "-", "--model", "sim/x", "--rpm", "-1"), "rpm"),
         (("run", "-", "--model", "sim/x", "--timeout", "0"), "timeout"),
         (("run", "-", "--model", "openai/x", "--sim", "rpm=5"), "--sim"),
@@ -305,6 +307,48 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
     assert [(row["ok"], row["text"]) for row in rows_of(out)] == [(True, "done"), (False, "")]
+
+
+def test_output_may_be_a_device(prompts: Path) -> None:
+    """`--output /dev/null` throws the rows away, and the report is printed."""
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", os.devnull)
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("3 calls")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_rows_that_find_no_place_go_to_standard_output(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the end costs no result: the rows are printed, and the exit code is 1."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("llm_fanout.results.write_rows", full)
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", tmp_path / "o.jsonl")
+
+    assert result.exit_code == 1
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["one", "two", "three"]
+    assert "No space left on device" in result.stderr
+
+
+def test_ctrl_c_does_not_interrupt_writing(prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second press, while the rows are written, loses none of them."""
+    out = tmp_path / "o.jsonl"
+
+    def pressed(row: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return json.dumps(row) + "\n"
+
+    monkeypatch.setattr("llm_fanout.results.json_line", pressed)
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
+
+    assert result.exit_code == 0
+    assert len(rows_of(out)) == 3
 
 
 def test_demo_compares_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
