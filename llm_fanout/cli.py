@@ -72,7 +72,7 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     from .llm.client import fan_out
     from .rows import RowReader
 
-    _check_output(output)
+    _check_output(output, prompts)
     options: dict[str, Any] = _given(timeout=timeout, max_retries=max_retries, instructions=instructions)
     limits = Limits(**_given(rpm=rpm, tpm=tpm, max_concurrency=max_concurrency))
     reader = RowReader(skip=on_bad_row is OnBadRow.skip)
@@ -219,7 +219,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check_output(path: str) -> None:
+def _check_output(path: str, prompts: str) -> None:
     """Refuse a place that cannot be written to while nothing has been paid for yet."""
     from .results import is_stream
 
@@ -228,6 +228,8 @@ def _check_output(path: str) -> None:
         return
     if place.is_dir():
         raise ConfigError(f"cannot write {path}: it is a folder; name a file")
+    if place.exists() and Path(prompts).exists() and place.samefile(prompts):
+        raise ConfigError(f"cannot write {path}: the prompts are in it; name another file")
     try:
         with TemporaryFile(dir=place.resolve().parent):
             pass

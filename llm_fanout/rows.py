@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,7 +27,7 @@ class _Message(BaseModel):
 class _Row(BaseModel):
     """What a row may say. It can set neither a base URL, nor headers, nor a key: rows come from outside."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     id: str | int | None = None
     prompt: str | None = None
     messages: list[_Message] | None = Field(None, min_length=1)
@@ -72,6 +73,8 @@ class RowReader:
             BadRow: With the line's number, what is wrong with it, and what was expected.
         """
         self._line += 1
+        if self._line == 1:
+            line = line.removeprefix("\ufeff")  # a byte order mark: editors on Windows write one
         if not line.strip():
             return None
         try:
@@ -100,13 +103,37 @@ class RowReader:
 def _prompt_of(line: str) -> Prompt:
     try:
         said = json.loads(line)
-        return Prompt(said) if isinstance(said, str) else _Row.model_validate(said).to_prompt()
     except (ValueError, RecursionError) as exc:
-        fault = _first_fault(exc) if isinstance(exc, ValidationError) else f"this is not JSON ({exc})"
-        raise BadRow(f"{fault}; expected {EXPECTED}, got {line.strip()[:80]!r}") from exc
+        column = f" (column {exc.colno})" if isinstance(exc, json.JSONDecodeError) else ""
+        raise _bad(f"this is not JSON{column}", line) from exc
+    try:
+        if isinstance(said, str):
+            return Prompt(said)
+        if isinstance(said, dict):
+            return _Row.model_validate(said).to_prompt()
+    except ValidationError as exc:
+        raise _bad(_fault_of(exc), line) from exc
+    raise _bad("a row is an object or a string", line)
 
 
-def _first_fault(exc: ValidationError) -> str:
-    fault = exc.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else fault["msg"]
+def _bad(fault: str, line: str) -> BadRow:
+    return BadRow(f"{fault}; expected {EXPECTED}, got {line.strip()[:80]!r}")
+
+
+def _fault_of(exc: ValidationError) -> str:
+    """What is wrong with the first field that is wrong, in the words of a row."""
+    first, *rest = exc.errors()
+    if first["type"] == "extra_forbidden":
+        return _unknown(str(first["loc"][0]))
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ")
+    nested = first["loc"][0] == "messages"
+    place = ".".join(map(str, first["loc"])) if nested else str(first["loc"][0])
+    choices = [first] if nested else [first, *(each for each in rest if each["loc"][0] == first["loc"][0])]
+    wanted = " or ".join(each["msg"].removeprefix("Input should be ") for each in choices)
+    return f"{place}: {wanted}" + (" is needed" if first["msg"].startswith("Input should be ") else "")
+
+
+def _unknown(field: str) -> str:
+    close = get_close_matches(field, _Row.model_fields, n=1)
+    return f"there is no field {field!r}" + (f"; did you mean {close[0]}?" if close else "")

@@ -309,6 +309,19 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert [(row["ok"], row["text"]) for row in rows_of(out)] == [(True, "done"), (False, "")]
 
 
+def test_output_does_not_replace_the_prompts(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file as input and output is a mistake, found before it costs the prompts."""
+    before = prompts.read_text()
+
+    code = main(monkeypatch, "run", prompts, "--model", "sim/x", "--output", prompts)
+
+    assert code == 2
+    assert "prompts" in capsys.readouterr().err
+    assert prompts.read_text() == before
+
+
 def test_output_may_be_a_device(prompts: Path) -> None:
     """`--output /dev/null` throws the rows away, and the report is printed."""
     result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", os.devnull)
