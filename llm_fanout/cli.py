@@ -175,12 +175,12 @@ def _source(path: str, reader: RowReader) -> tuple[Iterable[Prompt] | AsyncItera
     return RowReader(skip=True).read_all(_lines_of(path)), total
 
 
-def _lines_of(path: str) -> Iterator[str]:
+def _lines_of(path: str) -> Iterator[bytes]:
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, "rb") as lines:
             yield from lines
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 async def _from_stdin(reader: RowReader) -> AsyncIterator[Prompt]:
@@ -190,17 +190,17 @@ async def _from_stdin(reader: RowReader) -> AsyncIterator[Prompt]:
             yield prompt
 
 
-async def _stdin_lines() -> AsyncIterator[str]:
+async def _stdin_lines() -> AsyncIterator[bytes]:
     mode = os.fstat(sys.stdin.fileno()).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):  # a file, /dev/null: never waits, no polling
-        for line in sys.stdin:
+        for line in sys.stdin.buffer:
             yield line
         return
     stream = asyncio.StreamReader(limit=LONGEST_LINE)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
     while line := await stream.readline():
-        yield line.decode()
+        yield line
 
 
 def _endpoint(model: str, base_url: str | None, sim: str | None, stack: ExitStack) -> Endpoint:

@@ -66,19 +66,18 @@ class RowReader:
         self._line = 0
         self._ids: dict[str | int, int] = {}
 
-    def read(self, line: str) -> Prompt | None:
+    def read(self, line: str | bytes) -> Prompt | None:
         """The prompt of the next line; None if the line is empty or left out.
 
         Raises:
             BadRow: With the line's number, what is wrong with it, and what was expected.
         """
         self._line += 1
-        if self._line == 1:
-            line = line.removeprefix("\ufeff")  # a byte order mark: editors on Windows write one
-        if not line.strip():
-            return None
         try:
-            return self._claimed(_prompt_of(line))
+            text = _text_of(line)
+            if self._line == 1:
+                text = text.removeprefix("\ufeff")  # a byte order mark: editors on Windows write one
+            return self._claimed(_prompt_of(text)) if text.strip() else None
         except BadRow as exc:
             fault = f"line {self._line}: {exc}"
             if not self._skip:
@@ -86,7 +85,7 @@ class RowReader:
             self.faults.append(fault)
             return None
 
-    def read_all(self, lines: Iterable[str]) -> Iterator[Prompt]:
+    def read_all(self, lines: Iterable[str | bytes]) -> Iterator[Prompt]:
         """The prompts of all lines, in order."""
         for line in lines:
             if (prompt := self.read(line)) is not None:
@@ -98,6 +97,13 @@ class RowReader:
             if first != self._line:
                 raise BadRow(f"the id {prompt.id!r} was there already, in line {first}; ids must be unique")
         return prompt
+
+
+def _text_of(line: str | bytes) -> str:
+    try:
+        return line if isinstance(line, str) else line.decode()
+    except UnicodeDecodeError as exc:
+        raise _bad("this is not UTF-8", exc.object.decode(errors="backslashreplace")) from exc
 
 
 def _prompt_of(line: str) -> Prompt:

@@ -126,6 +126,7 @@ def test_a_server_that_is_already_there(prompts: Path, tmp_path: Path) -> None:
         ('{"prompt": "x", "api_key": "k"}', "api_key"),
         ('{"prompt": "x", "extra_headers": {"a": "b"}}', "extra_headers"),
         ('{"id": "a", "prompt": "x"}', "was there already, in line 1"),
+        ('"\udcff"', "not UTF-8"),
     ],
 )
 def test_a_bad_row_ends_it_before_anything_is_sent(
@@ -133,7 +134,7 @@ def test_a_bad_row_ends_it_before_anything_is_sent(
 ) -> None:
     """The line's number, what is wrong and what was expected; exit code 2, no request, no output."""
     path = tmp_path / "p.jsonl"
-    path.write_text('{"id": "a", "prompt": "fine"}\n' + line + "\n")
+    path.write_text('{"id": "a", "prompt": "fine"}\n' + line + "\n", errors="surrogateescape")
     out = tmp_path / "o.jsonl"
 
     with Box(SimConfig(latency=0.01)) as box:
@@ -273,12 +274,12 @@ def test_no_standard_input_at_all() -> None:
     assert ended.value.code == 0
 
 
-def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path) -> None:
-    """Input that is no text ends the run; what was done is written."""
+def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without end ends the run; what was done is written."""
+    monkeypatch.setattr(cli, "LONGEST_LINE", 1_000)
 
     def send(pipe: Any) -> None:
-        pipe.buffer.write(b'"[[answer:kept]]"\n\xff\xff\n')
-        pipe.flush()
+        pipe.write('"[[answer:kept]]"\n' + "x" * 3_000)
 
     code, rows = piped(send, tmp_path)
 

@@ -74,6 +74,16 @@ def test_a_byte_order_mark_is_passed_over() -> None:
         reader.read('\ufeff"text"')
 
 
+def test_bytes_that_are_no_utf8_are_a_fault_of_their_line() -> None:
+    """One broken line is named, or skipped, like any other."""
+    reader = RowReader(skip=True)
+
+    prompts = list(reader.read_all([b'"Gr\xc3\xbc\xc3\x9fe"\n', b'"\xff"\n', b'"b"\n']))
+
+    assert [prompt.content for prompt in prompts] == ["Grüße", "b"]
+    assert reader.faults[0].startswith("line 2: this is not UTF-8; expected")
+
+
 def test_skipped_rows_are_noted() -> None:
     """With `skip` a fault is a line in `faults`, and reading goes on."""
     reader = RowReader(skip=True)
