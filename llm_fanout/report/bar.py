@@ -31,11 +31,16 @@ class _Bar:
             console=console,
         )
         self._task = self._progress.add_task("", total=None, says="")
+        self._ended = False
 
     def draw(self, summary: Summary) -> None:
+        ends = summary.total == summary.done and not summary.in_flight
+        if ends and self._ended:
+            return  # a run that has ended says so once more
+        self._ended = ends
         self._progress.start()
         self._progress.update(self._task, completed=summary.done, total=summary.total, says=_says(summary), refresh=True)
-        if summary.total == summary.done and not summary.in_flight:
+        if ends:
             self._progress.stop()
 
 

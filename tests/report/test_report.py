@@ -126,6 +126,31 @@ def test_the_bar_shows_where_things_stand() -> None:
     assert "10/10" in shown
 
 
+def test_the_bar_ends_once() -> None:
+    """A run says its last numbers when its last call is done, and when it has ended: they are drawn once."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+
+    draw(Summary(total=10, done=10))
+    ended = screen.getvalue()
+    draw(Summary(total=10, done=10))
+
+    assert screen.getvalue() == ended
+
+
+def test_the_bar_goes_on_if_more_comes() -> None:
+    """A total that was too low does not end it."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+
+    draw(Summary(total=10, done=10))
+    draw(Summary(total=20, done=15))
+    draw(Summary(total=20, done=20))
+
+    assert "15/20" in screen.getvalue()
+    assert "20/20" in screen.getvalue()
+
+
 def test_the_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output is for rows and reports."""
     bar()(Summary(total=1, done=1))
