@@ -45,7 +45,35 @@ def test_text_has_the_facts() -> None:
     assert re.search(r"cost +\$0\.000\d; 6 answers have no known price\n", text)
     assert re.search(r"waited for +the requests a minute \(rpm\)\n", text)
     assert re.search(r"latency +0 ms +800 ms +1\.88 s +2 s\n", text)
-    assert re.search(r"empty +1 +c: nothing in it$", text)
+    assert re.search(r"empty +1 call, id c: nothing in it$", text)
+
+
+def test_one_call_is_one_call() -> None:
+    """And two are calls."""
+    assert str(Summary(total=1, done=1)).startswith("1 call in ")
+    assert str(Summary(total=2, done=2)).startswith("2 calls in ")
+    assert str(Summary(total=2, done=1)).startswith("1 of 2 calls in ")
+    assert re.search(r"timeout +2 calls$", str(Summary(done=2, failed=2, errors={"timeout": 2})))
+
+
+def test_what_is_cut_says_so() -> None:
+    """A long message ends in dots in a terminal, a long answer in a cell."""
+    results = [
+        Result(index=0, id=0, error=Rejected("m" * 500, kind="invalid")),
+        Result(index=1, id=1, returned="a" * 500),
+    ]
+    whole = Report[Any](results, Summary(done=2, errors={"invalid": 1}))
+
+    assert re.search(r"m{50,}\.\.\.$", str(whole))
+    assert "aaa...</td>" in whole._repr_html_()
+
+
+def test_a_cell_shows_answers_on_one_line_without_tricks() -> None:
+    """What turns the direction of writing around, or breaks a line, is blank."""
+    whole = Report[Any]([Result(index=0, id="\u202eid", returned="one\ntwo\u202e")], Summary(done=1))
+
+    assert ">one two <" in whole._repr_html_()
+    assert "\u202e" not in whole._repr_html_()
 
 
 def test_text_cannot_drive_a_terminal() -> None:
@@ -88,7 +116,9 @@ def test_html_of_a_small_report_and_of_a_summary() -> None:
     small = Report([Result(index=0, id=0, returned="x")], Summary(done=1, succeeded=1))
 
     assert "more" not in small._repr_html_()
+    assert "[1, 2]</td>" in Report([Result(index=0, id=0, returned=[1, 2])], Summary(done=1))._repr_html_()
     assert "failed</th>" not in small._repr_html_()
+    assert "first</th>" not in Summary(done=1, errors={"timeout": 1})._repr_html_()
     assert Summary()._repr_html_().count("<table ") == 1
 
 
