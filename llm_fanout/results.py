@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -41,6 +42,8 @@ class Usage:
 
 
 NO_USAGE = Usage()
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100  # characters
 NO_PROMPT = cast("Prompt", None)  # of a result that was read back from a row
 
 
@@ -59,7 +62,7 @@ def cost_of(model: str, usage: Usage, request_size: int | None = None) -> float 
     return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Result(Generic[T_co]):
     """How one call ended: its answer, or why there is none.
 
@@ -92,8 +95,8 @@ class Result(Generic[T_co]):
     queue_time: float = 0.0
     service_time: float = 0.0
     latency: float = 0.0
-    reply: bytes = field(default=b"", repr=False)
-    returned: object = field(default=None, repr=False)
+    reply: bytes = b""
+    returned: object = None
 
     @property
     def ok(self) -> bool:
@@ -130,6 +133,11 @@ class Result(Generic[T_co]):
     def cost(self) -> float | None:
         """USD of the answer; None if the model's price is not known or there is no answer."""
         return cost_of(self.model, self.usage) if self.ok and self.model else None
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<Result {self.id!r} failed, {self.error.kind}: {_SHORT.repr(self.error.message)}>"
+        return f"<Result {self.id!r}: {_SHORT.repr(self.value)}>"
 
     def to_dict(self) -> dict[str, object]:
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.

@@ -51,6 +51,14 @@ def test_a_value_is_read_from_the_reply() -> None:
     assert result.response.choices[0].message.content == "forty-two"  # type: ignore[attr-defined]  # a ChatCompletion
 
 
+def test_a_result_shows_its_answer() -> None:
+    """What a console or a cell shows of one result: its id, and the answer or why there is none, not all its numbers."""
+    assert repr(Result(index=0, id="q", reply=REPLY)) == "<Result 'q': 'forty-two'>"
+    assert repr(Result(index=3, id=3, returned=[1, 2])) == "<Result 3: [1, 2]>"
+    assert repr(failed(3)) == "<Result 3 failed, timeout: 'no answer'>"
+    assert len(repr(done(3, value="long " * 1_000))) < 200
+
+
 def test_a_failure_raises_from_value_only() -> None:
     """`ok`, `error` and `text` can be looked at; `value` raises; what had arrived is the text."""
     result = failed(partial="half")
