@@ -7,7 +7,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from importlib.metadata import version as version_of
@@ -47,7 +47,10 @@ class OnBadRow(StrEnum):
 @app.command()
 def run(  # noqa: PLR0917  # the parameters are the command's options
     prompts: Annotated[
-        str, typer.Argument(help="JSON lines: an object with 'prompt' or 'messages', or a string; - reads stdin.")
+        str,
+        typer.Argument(
+            metavar="PROMPTS.jsonl", help="A JSON object with 'prompt' or 'messages', or a string, per line; - reads stdin."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Provider and model: openai/gpt-5-mini, or sim/anything to try without a key.")],
     output: Annotated[str, typer.Option(help="Where the rows go, in input order; - is standard output.")] = "-",
@@ -59,14 +62,19 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     max_retries: Annotated[int | None, typer.Option(help="Tries after transient failures; default 5.")] = None,
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     sim: Annotated[
-        str | None, typer.Option(help="Start the provider in a box so: rpm=300,burst=20,500=0.05,hang=0.02.")
+        str | None,
+        typer.Option(
+            help="How the provider in a box is, with a model sim/...: rpm=300,burst=20, 500=0.05,hang=0.02,429=0.05."
+        ),
     ] = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
 ) -> None:
     """Ask every prompt of a file and write one row per answer. The key comes from OPENAI_API_KEY.
 
-    Exit code 0: every call succeeded; 1: some failed; 2: bad input, and nothing was sent; 130: interrupted, with what
-    was done written.
+    Exit code 0: every call succeeded.
+    1: some failed; their rows say why.
+    2: bad input; nothing was sent (of standard input: nothing after it).
+    130: interrupted; what was done is written.
     """
     from .core.quota import Limits
     from .llm.client import fan_out
@@ -107,8 +115,10 @@ def demo(
         prompts = [f"Say something about the number {number}." for number in range(calls)]
         fan = fan_out(prompts, model=endpoint, timeout=4, progress=_bar())
         code = _consume(fan)
+        met = _troubles(box.stats)
     report = fan.report
     _say(report, to_stdout=True)
+    _say(met, to_stdout=True)
     _say(_comparison(report), to_stdout=True)
     raise typer.Exit(code)
 
@@ -272,6 +282,13 @@ def _bar() -> Callable[[Summary], None] | bool:
 
 def _is_terminal() -> bool:
     return sys.stderr.isatty()
+
+
+def _troubles(stats: Mapping[str, Any]) -> str:
+    """What the simulated provider did to the calls, by its own count; the report shows how little came of it."""
+    faults = stats["faults"]
+    refused = stats["refused"] + faults.get("429", 0)
+    return f"the provider refused {refused}, failed {faults.get('500', 0)} and left {faults.get('hang', 0)} hanging"
 
 
 def _comparison(report: Report[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -372,6 +373,7 @@ def test_demo_compares_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     assert "100 calls in" in result.stdout
     assert "times as fast" in result.stdout
+    assert re.search(r"the provider refused \d+, failed [1-9]\d* and left \d+ hanging", result.stdout)
 
 
 def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +392,15 @@ def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "http://127.0.0.1:1/v1" in result.stdout
     assert served == [(SimConfig(rpm=500, tpm=50_000, latency=0.5, faults={"429": 0.05, "hang": 0.01}), 0)]
+
+
+def test_help_of_run_names_its_parts() -> None:
+    """How the input is called, what a chaos option looks like in full, and every exit code."""
+    said = " ".join(re.sub(r"[│\s]+", " ", invoke("run", "--help").stdout).split())
+
+    assert "PROMPTS.jsonl" in said
+    assert "hang=0.02,429=0.05" in said
+    assert [code for code in ("0", "1", "2", "130") if f"{code}: " not in said] == []
 
 
 def test_version_and_help() -> None:
