@@ -138,7 +138,14 @@ def sim(  # noqa: PLR0917  # the parameters are the command's options
 
     given = _given(rpm=rpm, tpm=tpm, burst=burst, latency=latency, seed=seed)
     config = SimConfig.parse(",".join([*(f"{name}={value}" for name, value in given.items()), *filter(None, [chaos])]))
-    serve(config, port, lambda url: _say(f"simulated provider at {url}; try --model sim/x --base-url {url}", to_stdout=True))
+    try:
+        serve(
+            config,
+            port,
+            lambda url: _say(f"simulated provider at {url}; try --model sim/x --base-url {url}", to_stdout=True),
+        )
+    except OSError as exc:
+        raise ConfigError(f"cannot serve on port {port}: {os.strerror(exc.errno or 0)}; --port 0 picks a free one") from exc
 
 
 @app.callback(invoke_without_command=True)

@@ -394,6 +394,16 @@ def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert served == [(SimConfig(rpm=500, tpm=50_000, latency=0.5, faults={"429": 0.05, "hang": 0.01}), 0)]
 
 
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sim` names the port, and the option that finds a free one; exit code 2."""
+    with Box() as box:
+        port = box.url.split(":")[2].split("/")[0]
+        code = main(monkeypatch, "sim", "--port", port)
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot serve on port {port}: ")
+
+
 def test_help_of_run_names_its_parts() -> None:
     """How the input is called, what a chaos option looks like in full, and every exit code."""
     said = " ".join(re.sub(r"[│\s]+", " ", invoke("run", "--help").stdout).split())
