@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +155,29 @@ def test_the_bar_shows_where_things_stand() -> None:
     assert "1 failed" in shown
     assert "$0.75" in shown
     assert "10/10" in shown
+
+
+def test_a_cell_has_one_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook it is a line of HTML, shown once and then updated in place: no widgets, nothing to install."""
+    shown: list[Any] = []
+    moved: list[Any] = []
+
+    def display(what: Any, *, display_id: bool) -> Any:
+        shown.append(what.data)
+        return SimpleNamespace(update=lambda what: moved.append(what.data))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    draw = bar(Console(force_jupyter=True))
+
+    draw(Summary(in_flight=2))
+    draw(Summary(total=10, done=3, failed=1, in_flight=5, eta=4.2))
+    draw(Summary(total=10, done=10, failed=1, elapsed=3.0))
+
+    assert shown == ["<progress></progress> 0, 0 ms, 2 in flight"]
+    assert moved == [
+        '<progress max="10" value="3"></progress> 3/10, 0 ms, 5 in flight, 4.2 s left, 1 failed',
+        '<progress max="10" value="10"></progress> 10/10, 3 s, 0 in flight, 1 failed',
+    ]
 
 
 def test_the_bar_ends_once() -> None:
