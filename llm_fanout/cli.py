@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,32 +47,40 @@ class OnBadRow(StrEnum):
 @app.command()
 def run(  # noqa: PLR0917  # the parameters are the command's options
     prompts: Annotated[
-        str, typer.Argument(help="JSON lines: an object with 'prompt' or 'messages', or a string; - reads stdin.")
+        str,
+        typer.Argument(
+            metavar="PROMPTS.jsonl", help="A JSON object with 'prompt' or 'messages', or a string, per line; - reads stdin."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Provider and model: openai/gpt-5-mini, or sim/anything to try without a key.")],
     output: Annotated[str, typer.Option(help="Where the rows go, in input order; - is standard output.")] = "-",
     base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default OPENAI_BASE_URL.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, input and output together.")] = None,
-    max_concurrency: Annotated[int | None, typer.Option(help="Calls at once; default 100.")] = None,
+    max_concurrency: Annotated[
+        int | None, typer.Option(help="Calls at once; by default 64 and more as they prove useful.")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for one attempt; default 600.")] = None,
     max_retries: Annotated[int | None, typer.Option(help="Tries after transient failures; default 5.")] = None,
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     sim: Annotated[
-        str | None, typer.Option(help="Start the provider in a box so: rpm=300,headers=none,500=0.05; see --chaos of sim.")
+        str | None,
+        typer.Option(help="How the provider in a box is, with a model sim/...: rpm=300,burst=20,500=0.05; see sim --help."),
     ] = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
 ) -> None:
     """Ask every prompt of a file and write one row per answer. The key comes from OPENAI_API_KEY.
 
-    Exit code 0: every call succeeded; 1: some failed; 2: bad input, and nothing was sent; 130: interrupted, with what
-    was done written.
+    Exit code 0: every call succeeded.
+    1: some failed; their rows say why.
+    2: bad input; nothing was sent (of standard input: nothing after it).
+    130: interrupted; what was done is written.
     """
     from .core.stated import Limits
     from .llm.client import fan_out
     from .rows import RowReader
 
-    _check_output(output)
+    _check_output(output, prompts)
     options: dict[str, Any] = _given(timeout=timeout, max_retries=max_retries, instructions=instructions)
     limits = Limits(**_given(rpm=rpm, tpm=tpm, max_concurrency=max_concurrency))
     reader = RowReader(skip=on_bad_row is OnBadRow.skip)
@@ -79,11 +89,11 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
         endpoint = _endpoint(model, base_url, sim, stack)
         fan = fan_out(source, model=endpoint, limits=limits, progress=_bar(), **_given(total=total), **options)
         code = _consume(fan)
-    _write(fan.report, output)
+    written = _write(fan.report, output)
     for fault in reader.faults:
         _say(f"left out: {fault}")
-    _say(fan.report, to_stdout=output != "-")
-    raise typer.Exit(code)
+    _say(fan.report, to_stdout=written and output != "-")
+    raise typer.Exit(code if written else code or SOME_FAILED)
 
 
 @app.command()
@@ -105,8 +115,10 @@ def demo(
         prompts = [f"Say something about the number {number}." for number in range(calls)]
         fan = fan_out(prompts, model=endpoint, timeout=4, progress=_bar())
         code = _consume(fan)
+        met = _troubles(box.stats)
     report = fan.report
     _say(report, to_stdout=True)
+    _say(met, to_stdout=True)
     _say(_comparison(report), to_stdout=True)
     raise typer.Exit(code)
 
@@ -133,7 +145,14 @@ def sim(  # noqa: PLR0917  # the parameters are the command's options
 
     given = _given(rpm=rpm, tpm=tpm, burst=burst, latency=latency, seed=seed)
     config = SimConfig.parse(",".join([*(f"{name}={value}" for name, value in given.items()), *filter(None, [chaos])]))
-    serve(config, port, lambda url: _say(f"simulated provider at {url}; try --model sim/x --base-url {url}", to_stdout=True))
+    try:
+        serve(
+            config,
+            port,
+            lambda url: _say(f"simulated provider at {url}; try --model sim/x --base-url {url}", to_stdout=True),
+        )
+    except OSError as exc:
+        raise ConfigError(f"cannot serve on port {port}: {os.strerror(exc.errno or 0)}; --port 0 picks a free one") from exc
 
 
 @app.callback(invoke_without_command=True)
@@ -180,12 +199,12 @@ def _source(path: str, reader: RowReader) -> tuple[Iterable[Prompt] | AsyncItera
     return RowReader(skip=True).read_all(_lines_of(path)), total
 
 
-def _lines_of(path: str) -> Iterator[str]:
+def _lines_of(path: str) -> Iterator[bytes]:
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, "rb") as lines:
             yield from lines
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 async def _from_stdin(reader: RowReader) -> AsyncIterator[Prompt]:
@@ -195,16 +214,17 @@ async def _from_stdin(reader: RowReader) -> AsyncIterator[Prompt]:
             yield prompt
 
 
-async def _stdin_lines() -> AsyncIterator[str]:
-    if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
-        for line in sys.stdin:
+async def _stdin_lines() -> AsyncIterator[bytes]:
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):  # a file, /dev/null: never waits, no polling
+        for line in sys.stdin.buffer:
             yield line
         return
     stream = asyncio.StreamReader(limit=LONGEST_LINE)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
     while line := await stream.readline():
-        yield line.decode()
+        yield line
 
 
 def _endpoint(model: str, base_url: str | None, sim: str | None, stack: ExitStack) -> Endpoint:
@@ -223,20 +243,48 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check_output(path: str) -> None:
-    folder = Path(path).parent
-    if path != "-" and (not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir()):
-        raise ConfigError(f"cannot write {path}: {folder} must be a folder that you may write to")
+def _check_output(path: str, prompts: str) -> None:
+    """Refuse a place that cannot be written to while nothing has been paid for yet."""
+    from .results import is_stream
+
+    place = Path(path)
+    if path == "-" or is_stream(place):
+        return
+    if place.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file")
+    if place.exists() and Path(prompts).exists() and place.samefile(prompts):
+        raise ConfigError(f"cannot write {path}: the prompts are in it; name another file")
+    try:
+        with TemporaryFile(dir=place.resolve().parent):
+            pass
+    except OSError as exc:
+        raise ConfigError(f"cannot write {path}: {exc.strerror}; name a file in a folder that you may write to") from exc
 
 
-def _write(report: Report[str], output: str) -> None:
+def _write(report: Report[str], output: str) -> bool:
+    """Write the rows, come what may: if not to the file then to standard output. Whether they are where they should be."""
     from .results import json_line
 
     if output != "-":
-        report.write(output)
-        return
+        try:
+            with _undisturbed():
+                report.write(output)
+            return True
+        except OSError as exc:
+            _say(f"error: cannot write {output}: {exc.strerror}; the rows are on standard output instead")
     for row in report.to_dicts():
         sys.stdout.write(json_line(row))
+    return output == "-"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C is not heard in here: who presses it twice wants to leave, not to lose what is done."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _bar() -> Callable[[Summary], None] | bool:
@@ -248,6 +296,13 @@ def _bar() -> Callable[[Summary], None] | bool:
 
 def _is_terminal() -> bool:
     return sys.stderr.isatty()
+
+
+def _troubles(stats: Mapping[str, Any]) -> str:
+    """What the simulated provider did to the calls, by its own count; the report shows how little came of it."""
+    faults = stats["faults"]
+    refused = stats["refused"] + faults.get("429", 0)
+    return f"the provider refused {refused}, failed {faults.get('500', 0)} and left {faults.get('hang', 0)} hanging"
 
 
 def _comparison(report: Report[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import reprlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,6 +42,8 @@ class Usage:
 
 
 NO_USAGE = Usage()
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100  # characters
 NO_PROMPT = cast("Prompt", None)  # of a result that was read back from a row
 
 
@@ -58,7 +62,7 @@ def cost_of(model: str, usage: Usage, request_size: int | None = None) -> float 
     return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Result(Generic[T_co]):
     """How one call ended: its answer, or why there is none.
 
@@ -91,8 +95,8 @@ class Result(Generic[T_co]):
     queue_time: float = 0.0
     service_time: float = 0.0
     latency: float = 0.0
-    reply: bytes = field(default=b"", repr=False)
-    returned: object = field(default=None, repr=False)
+    reply: bytes = b""
+    returned: object = None
 
     @property
     def ok(self) -> bool:
@@ -129,6 +133,11 @@ class Result(Generic[T_co]):
     def cost(self) -> float | None:
         """USD of the answer; None if the model's price is not known or there is no answer."""
         return cost_of(self.model, self.usage) if self.ok and self.model else None
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<Result {self.id!r} failed, {self.error.kind}: {_SHORT.repr(self.error.message)}>"
+        return f"<Result {self.id!r}: {_SHORT.repr(self.value)}>"
 
     def to_dict(self) -> dict[str, object]:
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.
@@ -344,21 +353,39 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows as JSON lines to a new file (mode 0600) beside `path`, then rename it."""
+    """Write rows as JSON lines to a new file (mode 0600) that then takes the place of `path`; a link is followed, and what
+    is no file (a pipe, a device) is written to as it is.
+    """
     place = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=place.parent, prefix=f".{place.name}.", delete=False, encoding="utf-8") as f:
-        try:
-            for row in rows:
-                f.write(json_line(row))
-        except BaseException:
-            os.unlink(f.name)
-            raise
-    os.replace(f.name, place)
+    if is_stream(place):
+        with place.open("w", encoding="utf-8") as stream:
+            stream.writelines(map(json_line, rows))
+        return
+    place = place.resolve()
+    number, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            file.writelines(map(json_line, rows))
+        os.replace(name, place)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def is_stream(place: Path) -> bool:
+    """Whether `place` is there and neither a file nor a folder, but a pipe or a device."""
+    return place.exists() and not place.is_file() and not place.is_dir()
+
+
+# What JSON may hold as it is and a file of lines should not: DEL and C1 drive terminals, NEL, LS and PS end lines for
+# many readers, and half of a surrogate pair (models cut emoji in two) has no UTF-8.
+_TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def json_line(row: Mapping[str, object]) -> str:
-    """A row as one line of JSON, its line break included."""
+    """A row as one line of JSON, its line break included; letters of all languages are written as they are."""
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"
     except (TypeError, ValueError) as exc:
         raise FanOutError(f"result {row.get('id')!r} cannot be written as JSON: {exc}; write values that JSON has") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,7 +27,7 @@ class _Message(BaseModel):
 class _Row(BaseModel):
     """What a row may say. It can set neither a base URL, nor headers, nor a key: rows come from outside."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     id: str | int | None = None
     prompt: str | None = None
     messages: list[_Message] | None = Field(None, min_length=1)
@@ -65,17 +66,18 @@ class RowReader:
         self._line = 0
         self._ids: dict[str | int, int] = {}
 
-    def read(self, line: str) -> Prompt | None:
+    def read(self, line: str | bytes) -> Prompt | None:
         """The prompt of the next line; None if the line is empty or left out.
 
         Raises:
             BadRow: With the line's number, what is wrong with it, and what was expected.
         """
         self._line += 1
-        if not line.strip():
-            return None
         try:
-            return self._claimed(_prompt_of(line))
+            text = _text_of(line)
+            if self._line == 1:
+                text = text.removeprefix("\ufeff")  # a byte order mark: editors on Windows write one
+            return self._claimed(_prompt_of(text)) if text.strip() else None
         except BadRow as exc:
             fault = f"line {self._line}: {exc}"
             if not self._skip:
@@ -83,7 +85,7 @@ class RowReader:
             self.faults.append(fault)
             return None
 
-    def read_all(self, lines: Iterable[str]) -> Iterator[Prompt]:
+    def read_all(self, lines: Iterable[str | bytes]) -> Iterator[Prompt]:
         """The prompts of all lines, in order."""
         for line in lines:
             if (prompt := self.read(line)) is not None:
@@ -97,16 +99,47 @@ class RowReader:
         return prompt
 
 
+def _text_of(line: str | bytes) -> str:
+    try:
+        return line if isinstance(line, str) else line.decode()
+    except UnicodeDecodeError as exc:
+        raise _bad("this is not UTF-8", exc.object.decode(errors="backslashreplace")) from exc
+
+
 def _prompt_of(line: str) -> Prompt:
     try:
         said = json.loads(line)
-        return Prompt(said) if isinstance(said, str) else _Row.model_validate(said).to_prompt()
     except (ValueError, RecursionError) as exc:
-        fault = _first_fault(exc) if isinstance(exc, ValidationError) else f"this is not JSON ({exc})"
-        raise BadRow(f"{fault}; expected {EXPECTED}, got {line.strip()[:80]!r}") from exc
+        column = f" (column {exc.colno})" if isinstance(exc, json.JSONDecodeError) else ""
+        raise _bad(f"this is not JSON{column}", line) from exc
+    try:
+        if isinstance(said, str):
+            return Prompt(said)
+        if isinstance(said, dict):
+            return _Row.model_validate(said).to_prompt()
+    except ValidationError as exc:
+        raise _bad(_fault_of(exc), line) from exc
+    raise _bad("a row is an object or a string", line)
 
 
-def _first_fault(exc: ValidationError) -> str:
-    fault = exc.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else fault["msg"]
+def _bad(fault: str, line: str) -> BadRow:
+    return BadRow(f"{fault}; expected {EXPECTED}, got {line.strip()[:80]!r}")
+
+
+def _fault_of(exc: ValidationError) -> str:
+    """What is wrong with the first field that is wrong, in the words of a row."""
+    first, *rest = exc.errors()
+    if first["type"] == "extra_forbidden":
+        return _unknown(str(first["loc"][0]))
+    if not first["loc"]:
+        return first["msg"].removeprefix("Value error, ")
+    nested = first["loc"][0] == "messages"
+    place = ".".join(map(str, first["loc"])) if nested else str(first["loc"][0])
+    choices = [first] if nested else [first, *(each for each in rest if each["loc"][0] == first["loc"][0])]
+    wanted = " or ".join(each["msg"].removeprefix("Input should be ") for each in choices)
+    return f"{place}: {wanted}" + (" is needed" if first["msg"].startswith("Input should be ") else "")
+
+
+def _unknown(field: str) -> str:
+    close = get_close_matches(field, _Row.model_fields, n=1)
+    return f"there is no field {field!r}" + (f"; did you mean {close[0]}?" if close else "")

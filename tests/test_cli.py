@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -126,6 +127,7 @@ def test_a_server_that_is_already_there(prompts: Path, tmp_path: Path) -> None:
         ('{"prompt": "x", "api_key": "k"}', "api_key"),
         ('{"prompt": "x", "extra_headers": {"a": "b"}}', "extra_headers"),
         ('{"id": "a", "prompt": "x"}', "was there already, in line 1"),
+        ('"\udcff"', "not UTF-8"),
     ],
 )
 def test_a_bad_row_ends_it_before_anything_is_sent(
@@ -133,7 +135,7 @@ def test_a_bad_row_ends_it_before_anything_is_sent(
 ) -> None:
     """The line's number, what is wrong and what was expected; exit code 2, no request, no output."""
     path = tmp_path / "p.jsonl"
-    path.write_text('{"id": "a", "prompt": "fine"}\n' + line + "\n")
+    path.write_text('{"id": "a", "prompt": "fine"}\n' + line + "\n", errors="surrogateescape")
     out = tmp_path / "o.jsonl"
 
     with Box(SimConfig(latency=0.01)) as box:
@@ -167,6 +169,8 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
         (("run", "nowhere.jsonl", "--model", "sim/x"), "cannot read nowhere.jsonl"),
         (("run", "-", "--model", "gpt"), "names no provider"),
         (("run", "-", "--model", "sim/x", "--output", "/nowhere/out.jsonl"), "cannot write"),
+        (("run", "-", "--model", "sim/x", "--output", "/proc/out.jsonl"), "cannot write"),
+        (("run", "-", "--model", "sim/x", "--output", "/"), "cannot write"),
         (("run", "-", "--model", "sim/x", "--rpm", "-1"), "rpm"),
         (("run", "-", "--model", "sim/x", "--timeout", "0"), "timeout"),
         (("run", "-", "--model", "openai/x", "--sim", "rpm=5"), "--sim"),
@@ -262,12 +266,22 @@ def test_standard_input_from_a_file(tmp_path: Path, prompts: Path) -> None:
     assert len(rows_of(out)) == 3
 
 
-def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path) -> None:
-    """Input that is no text ends the run; what was done is written."""
+def test_no_standard_input_at_all() -> None:
+    """`< /dev/null`, as a cron job has it, is an input without rows: nothing to do, and nothing that hangs."""
+    with open(os.devnull) as stdin, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", stdin)
+        with pytest.raises(SystemExit) as ended:
+            cli.app(["run", "-", "--model", "sim/x", "--sim", FAST])
+
+    assert ended.value.code == 0
+
+
+def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without end ends the run; what was done is written."""
+    monkeypatch.setattr(cli, "LONGEST_LINE", 1_000)
 
     def send(pipe: Any) -> None:
-        pipe.buffer.write(b'"[[answer:kept]]"\n\xff\xff\n')
-        pipe.flush()
+        pipe.write('"[[answer:kept]]"\n' + "x" * 3_000)
 
     code, rows = piped(send, tmp_path)
 
@@ -298,6 +312,61 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert [(row["ok"], row["text"]) for row in rows_of(out)] == [(True, "done"), (False, "")]
 
 
+def test_output_does_not_replace_the_prompts(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file as input and output is a mistake, found before it costs the prompts."""
+    before = prompts.read_text()
+
+    code = main(monkeypatch, "run", prompts, "--model", "sim/x", "--output", prompts)
+
+    assert code == 2
+    assert "prompts" in capsys.readouterr().err
+    assert prompts.read_text() == before
+
+
+def test_output_may_be_a_device(prompts: Path) -> None:
+    """`--output /dev/null` throws the rows away, and the report is printed."""
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", os.devnull)
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("3 calls")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_rows_that_find_no_place_go_to_standard_output(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the end costs no result: the rows are printed, and the exit code is 1."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("llm_fanout.results.write_rows", full)
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", tmp_path / "o.jsonl")
+
+    assert result.exit_code == 1
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["one", "two", "three"]
+    assert "No space left on device" in result.stderr
+
+
+def test_ctrl_c_does_not_interrupt_writing(prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second press, while the rows are written, loses none of them."""
+    out = tmp_path / "o.jsonl"
+
+    def pressed(row: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return json.dumps(row) + "\n"
+
+    monkeypatch.setattr("llm_fanout.results.json_line", pressed)
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
+
+    assert result.exit_code == 0
+    assert len(rows_of(out)) == 3
+
+
 def test_demo_compares_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo reports, and says how long the same calls would have taken one by one."""
     result = invoke("demo", "--calls", "100", "--seed", "3")
@@ -305,6 +374,7 @@ def test_demo_compares_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     assert "100 calls in" in result.stdout
     assert "times as fast" in result.stdout
+    assert re.search(r"the provider refused \d+, failed [1-9]\d* and left \d+ hanging", result.stdout)
 
 
 def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +404,25 @@ def test_run_starts_the_provider_that_sim_says(prompts: Path, tmp_path: Path) ->
 
     assert result.exit_code == 0, result.output
     assert len(rows_of(out)) == 3
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sim` names the port, and the option that finds a free one; exit code 2."""
+    with Box() as box:
+        port = box.url.split(":")[2].split("/")[0]
+        code = main(monkeypatch, "sim", "--port", port)
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot serve on port {port}: ")
+
+
+def test_help_of_run_names_its_parts() -> None:
+    """How the input is called, what a chaos option looks like in full, and every exit code."""
+    said = " ".join(re.sub(r"[│\s]+", " ", invoke("run", "--help").stdout).split())
+
+    assert "PROMPTS.jsonl" in said
+    assert "hang=0.02,429=0.05" in said
+    assert [code for code in ("0", "1", "2", "130") if f"{code}: " not in said] == []
 
 
 def test_version_and_help() -> None:

@@ -25,7 +25,7 @@ def outputs(notebook: Any) -> str:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own packages
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell runs, a report shows as a table, and nothing is said of things left open."""
+    """Every cell runs, a bar and a report show, and nothing is said of things left open."""
     monkeypatch.setenv("IPYTHONDIR", os.fspath(tmp_path))
     notebook = nbformat.read(path, as_version=4)
 
@@ -34,5 +34,7 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert "<table " in said
     assert "120 calls" in said
+    assert "120/120" in said
+    assert "ipywidgets" not in said
     assert "nclosed" not in said
     assert "never awaited" not in said

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
-from llm_fanout.results import Spending, write_rows
+from llm_fanout.results import Spending, json_line, write_rows
 
 REPLY = json.dumps(
     {
@@ -47,6 +49,14 @@ def test_a_value_is_read_from_the_reply() -> None:
 
     assert (result.ok, result.value, result.text, result.finish_reason) == (True, "forty-two", "forty-two", "stop")
     assert result.response.choices[0].message.content == "forty-two"  # type: ignore[attr-defined]  # a ChatCompletion
+
+
+def test_a_result_shows_its_answer() -> None:
+    """What a console or a cell shows of one result: its id, and the answer or why there is none, not all its numbers."""
+    assert repr(Result(index=0, id="q", reply=REPLY)) == "<Result 'q': 'forty-two'>"
+    assert repr(Result(index=3, id=3, returned=[1, 2])) == "<Result 3: [1, 2]>"
+    assert repr(failed(3)) == "<Result 3 failed, timeout: 'no answer'>"
+    assert len(repr(done(3, value="long " * 1_000))) < 200
 
 
 def test_a_failure_raises_from_value_only() -> None:
@@ -189,6 +199,59 @@ def test_what_json_does_not_have_leaves_the_old_file(tmp_path: Path, value: obje
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_or_device_is_written_to(tmp_path: Path) -> None:
+    """What is no file is not replaced by one: /dev/null stays what it is."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(path.read_text)
+        report(done(0), done(1)).write(path)
+        lines = read.result().splitlines()
+
+    assert len(lines) == 2
+    assert path.is_fifo()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    """The file that a link names is replaced, and the link stays."""
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "out.jsonl"
+    path.symlink_to(tmp_path / "elsewhere" / "rows.jsonl")
+
+    report(done(0)).write(path)
+
+    assert path.is_symlink()
+    assert len((tmp_path / "elsewhere" / "rows.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_folder_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    """A place that cannot be written to raises, and no half file stays beside it."""
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(OSError, match="folder"):
+        report(done(0)).write(tmp_path / "folder")
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+@pytest.mark.parametrize("text", ["cut in half: \ud83d", "\x9b31m", "\x7f", "one\u2028line", "one\x85line"])
+def test_any_text_is_one_line_that_reads_back(tmp_path: Path, text: str) -> None:
+    """Half of a surrogate pair does not lose the rows; nothing ends a line early, or drives a terminal that shows it."""
+    path = tmp_path / "out.jsonl"
+
+    report(done(0, value=text)).write(path)
+    [line] = path.read_text(encoding="utf-8").splitlines()
+
+    assert json.loads(line)["text"] == text
+    assert line.isprintable()
+
+
+def test_letters_of_all_languages_are_written_as_they_are() -> None:
+    """A row can be read by people."""
+    assert "Grüße 日本 👋" in json_line({"text": "Grüße 日本 👋"})
 
 
 def test_a_summary_adds_up() -> None:

@@ -36,13 +36,20 @@ def test_empty_lines_are_passed_over_and_counted() -> None:
     [
         ("{}", "needs either 'prompt' or 'messages'"),
         ('{"prompt": "a", "messages": [{"role": "user"}]}', "needs either"),
-        ('{"prompt": 5}', "prompt: Input should be a valid string"),
+        ('{"prompt": 5}', "prompt: a valid string is needed"),
         ('{"messages": []}', "messages"),
         ('{"messages": [{"content": "x"}]}', "role"),
         ('{"prompt": "a", "max_tokens": 0}', "max_tokens"),
-        ('{"prompt": "a", "headers": {}}', "headers"),
-        ("5", "valid"),
-        ("text without quotes", "JSON"),
+        ('{"prompt": "a", "headers": {}}', "there is no field 'headers'"),
+        ('{"prompt": "a", "temprature": 1}', "there is no field 'temprature'; did you mean temperature?"),
+        ('{"id": 1.5, "prompt": "a"}', "id: a valid string or a valid integer is needed"),
+        ('{"prompt": "a", "stop": 5}', "stop: a valid string or a valid list is needed"),
+        ('{"messages": [{"content": "x"}, {"content": "y"}]}', "messages.0.role: Field required"),
+        ('{"prompt": "a", "temperature": NaN}', "temperature: a finite number is needed"),
+        ("5", "line 1: a row is an object or a string; expected"),
+        ('[{"role": "user", "content": "x"}]', "line 1: a row is an object or a string; expected"),
+        ("text without quotes", "line 1: this is not JSON (column 1); expected"),
+        ("[" * 100_000, "line 1: this is not JSON; expected"),
         ('"cut', "JSON"),
     ],
 )
@@ -53,6 +60,28 @@ def test_faults_say_what_and_what_was_expected(line: str, says: str) -> None:
 
     assert says in str(caught.value)
     assert 'expected {"id": ..., "prompt": "..."}' in str(caught.value)
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    """Files from Windows begin with one; elsewhere it is a fault."""
+    reader = RowReader()
+
+    prompt = reader.read('\ufeff"text"\r\n')
+
+    assert prompt is not None
+    assert prompt.content == "text"
+    with pytest.raises(BadRow, match=r"^line 2"):
+        reader.read('\ufeff"text"')
+
+
+def test_bytes_that_are_no_utf8_are_a_fault_of_their_line() -> None:
+    """One broken line is named, or skipped, like any other."""
+    reader = RowReader(skip=True)
+
+    prompts = list(reader.read_all([b'"Gr\xc3\xbc\xc3\x9fe"\n', b'"\xff"\n', b'"b"\n']))
+
+    assert [prompt.content for prompt in prompts] == ["Grüße", "b"]
+    assert reader.faults[0].startswith("line 2: this is not UTF-8; expected")
 
 
 def test_skipped_rows_are_noted() -> None:

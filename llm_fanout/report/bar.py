@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -17,10 +19,33 @@ def bar(console: Console | None = None) -> Callable[[Summary], None]:
     Args:
         console: Where to draw; by default standard error, or the cell's output in a notebook.
     """
-    return _Bar(console or Console(stderr=True)).draw
+    console = console or Console(stderr=True)
+    return _CellBar().draw if console.is_jupyter else _TerminalBar(console).draw
 
 
-class _Bar:
+class _CellBar:
+    """A line of HTML, updated in place. Rich's own needs ipywidgets to move, and says so in the cell."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def draw(self, summary: Summary) -> None:
+        cell = import_module("IPython.display")  # there, for this is a notebook
+        line = cell.HTML(_html(summary))
+        if self._handle is None:
+            self._handle = cell.display(line, display_id=True)
+        else:
+            self._handle.update(line)
+
+
+def _html(summary: Summary) -> str:
+    done, share = f"{summary.done:,}", ""
+    if summary.total is not None:
+        done, share = f"{done}/{summary.total:,}", f' max="{summary.total}" value="{summary.done}"'
+    return f"<progress{share}></progress> {', '.join([done, seconds(summary.elapsed), *_says(summary)])}"
+
+
+class _TerminalBar:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             BarColumn(),
@@ -31,20 +56,29 @@ class _Bar:
             console=console,
         )
         self._task = self._progress.add_task("", total=None, says="")
+        self._ended = False
 
     def draw(self, summary: Summary) -> None:
+        ends = summary.total == summary.done and not summary.in_flight
+        if ends and self._ended:
+            return  # a run that has ended says so once more
+        self._ended = ends
         self._progress.start()
-        self._progress.update(self._task, completed=summary.done, total=summary.total, says=_says(summary), refresh=True)
-        if summary.total == summary.done and not summary.in_flight:
+        self._progress.update(self._task, completed=summary.done, total=summary.total, says=_markup(summary), refresh=True)
+        if ends:
             self._progress.stop()
 
 
-def _says(summary: Summary) -> str:
+def _markup(summary: Summary) -> str:
+    return ", ".join(f"[red]{part}[/red]" if part.endswith(" failed") else part for part in _says(summary))
+
+
+def _says(summary: Summary) -> list[str]:
     parts = [f"{summary.in_flight} in flight"]
     if summary.eta:
         parts.append(f"{seconds(summary.eta)} left")
     if summary.failed:
-        parts.append(f"[red]{summary.failed:,} failed[/red]")
+        parts.append(f"{summary.failed:,} failed")
     if summary.cost:
         parts.append(f"${summary.cost:.2f}")
-    return ", ".join(parts)
+    return parts

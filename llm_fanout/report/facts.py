@@ -17,7 +17,7 @@ QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 BINDING = {
     "requests": "the requests a minute (rpm)",
     "tokens": "the tokens a minute (tpm)",
-    "concurrency": "free slots (max_concurrency)",
+    "concurrency": "a free slot (max_concurrency, and fewer after refusals)",
     "permits": "the rate (rate=)",
     "gate": "the provider, which asked for patience (429)",
     "provider": "nothing but the answers themselves",
@@ -56,10 +56,22 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def short(text: str, length: int) -> str:
+    """`text` in at most `length` characters, printable, and with dots if it was cut."""
+    text = printable(text[: length + 1])
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def calls(count: int) -> str:
+    """How many calls, in words."""
+    return "1 call" if count == 1 else f"{count:,} calls"
+
+
 def _headline(summary: Summary) -> str:
-    calls = f"{summary.done:,}" if summary.total in (None, summary.done) else f"{summary.done:,} of {summary.total:,}"
+    whole = summary.total in (None, summary.done)
+    number = calls(summary.done) if whole else f"{summary.done:,} of {calls(summary.total or 0)}"
     end = "" if summary.stopped is None else f"; stopped: {printable(str(summary.stopped))}"
-    return f"{calls} calls in {seconds(summary.elapsed)}: {summary.succeeded:,} succeeded, {summary.failed:,} failed{end}"
+    return f"{number} in {seconds(summary.elapsed)}: {summary.succeeded:,} succeeded, {summary.failed:,} failed{end}"
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
@@ -92,4 +104,4 @@ def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, in
             first.setdefault(result.error.kind, result)
     for kind, count in summary.errors.items():
         example = first.get(kind)
-        yield kind, count, "" if example is None else printable(f"{example.id}: {example.error}")
+        yield kind, count, "" if example is None else printable(f"id {example.id}: {example.error}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ..results import Report, Summary
-from .facts import QUANTILES, facts_of
+from ..results import Report, Result, Summary
+from .facts import QUANTILES, facts_of, short
 
 ANSWERS = 5  # results shown
 LENGTH = 120  # characters shown of an answer
@@ -22,17 +22,22 @@ def render(what: Report[object] | Summary) -> str:
         parts.append(_table(("", *(name for name, _ in QUANTILES)), rows))
     if facts.errors:
         rows = [(kind, f"{count:,}", example) for kind, count, example in facts.errors]
-        parts.append(_table(("failed", "calls", "first"), rows))
+        parts.append(_table(("failed", "calls", "first" if isinstance(what, Report) else ""), rows))
     if isinstance(what, Report) and len(what):
         parts.append(_answers(what))
     return "".join(parts)
 
 
 def _answers(report: Report[object]) -> str:
-    rows = [(str(result.id), str(result.error or result.text)[:LENGTH]) for result in report[:ANSWERS]]
+    rows = [(short(str(result.id), LENGTH), _said(result)) for result in report[:ANSWERS]]
     more = len(report) - len(rows)
     table = _table(("id", "answer"), rows)
     return table + (f"<p>and {more:,} more</p>" if more else "")
+
+
+def _said(result: Result[object]) -> str:
+    answer = result.returned if result.returned is not None else result.text
+    return short(str(result.error or answer), LENGTH)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

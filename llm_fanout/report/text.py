@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..results import Report, Summary
-from .facts import QUANTILES, facts_of
+from .facts import QUANTILES, calls, facts_of, short
 
 WIDTH = 14  # columns of a label
 COLUMN = 12  # columns of a time
@@ -19,5 +19,5 @@ def render(what: Report[object] | Summary) -> str:
         lines.append(" " * (WIDTH + 2) + "".join(f"{name:>{COLUMN}}" for name, _ in QUANTILES))
         lines += [f"  {label:<{WIDTH}}" + "".join(f"{time:>{COLUMN}}" for time in times) for label, times in facts.times]
     for kind, count, example in facts.errors:
-        lines.append(f"  {kind:<{WIDTH}}{count:,}" + (f"   {example[:EXAMPLE]}" if example else ""))
+        lines.append(f"  {kind:<{WIDTH}}{calls(count)}" + (f", {short(example, EXAMPLE)}" if example else ""))
     return "\n".join(lines)

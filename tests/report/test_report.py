@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +46,35 @@ def test_text_has_the_facts() -> None:
     assert re.search(r"cost +\$0\.000\d; 6 answers have no known price\n", text)
     assert re.search(r"waited for +the requests a minute \(rpm\)\n", text)
     assert re.search(r"latency +0 ms +800 ms +1\.88 s +2 s\n", text)
-    assert re.search(r"empty +1 +c: nothing in it$", text)
+    assert re.search(r"empty +1 call, id c: nothing in it$", text)
+
+
+def test_one_call_is_one_call() -> None:
+    """And two are calls."""
+    assert str(Summary(total=1, done=1)).startswith("1 call in ")
+    assert str(Summary(total=2, done=2)).startswith("2 calls in ")
+    assert str(Summary(total=2, done=1)).startswith("1 of 2 calls in ")
+    assert re.search(r"timeout +2 calls$", str(Summary(done=2, failed=2, errors={"timeout": 2})))
+
+
+def test_what_is_cut_says_so() -> None:
+    """A long message ends in dots in a terminal, a long answer in a cell."""
+    results = [
+        Result(index=0, id=0, error=Rejected("m" * 500, kind="invalid")),
+        Result(index=1, id=1, returned="a" * 500),
+    ]
+    whole = Report[Any](results, Summary(done=2, errors={"invalid": 1}))
+
+    assert re.search(r"m{50,}\.\.\.$", str(whole))
+    assert "aaa...</td>" in whole._repr_html_()
+
+
+def test_a_cell_shows_answers_on_one_line_without_tricks() -> None:
+    """What turns the direction of writing around, or breaks a line, is blank."""
+    whole = Report[Any]([Result(index=0, id="\u202eid", returned="one\ntwo\u202e")], Summary(done=1))
+
+    assert ">one two <" in whole._repr_html_()
+    assert "\u202e" not in whole._repr_html_()
 
 
 def test_text_cannot_drive_a_terminal() -> None:
@@ -88,7 +117,9 @@ def test_html_of_a_small_report_and_of_a_summary() -> None:
     small = Report([Result(index=0, id=0, returned="x")], Summary(done=1, succeeded=1))
 
     assert "more" not in small._repr_html_()
+    assert "[1, 2]</td>" in Report([Result(index=0, id=0, returned=[1, 2])], Summary(done=1))._repr_html_()
     assert "failed</th>" not in small._repr_html_()
+    assert "first</th>" not in Summary(done=1, errors={"timeout": 1})._repr_html_()
     assert Summary()._repr_html_().count("<table ") == 1
 
 
@@ -124,6 +155,54 @@ def test_the_bar_shows_where_things_stand() -> None:
     assert "1 failed" in shown
     assert "$0.75" in shown
     assert "10/10" in shown
+
+
+def test_a_cell_has_one_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook it is a line of HTML, shown once and then updated in place: no widgets, nothing to install."""
+    shown: list[Any] = []
+    moved: list[Any] = []
+
+    def display(what: Any, *, display_id: bool) -> Any:
+        shown.append(what.data)
+        return SimpleNamespace(update=lambda what: moved.append(what.data))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    draw = bar(Console(force_jupyter=True))
+
+    draw(Summary(in_flight=2))
+    draw(Summary(total=10, done=3, failed=1, in_flight=5, eta=4.2))
+    draw(Summary(total=10, done=10, failed=1, elapsed=3.0))
+
+    assert shown == ["<progress></progress> 0, 0 ms, 2 in flight"]
+    assert moved == [
+        '<progress max="10" value="3"></progress> 3/10, 0 ms, 5 in flight, 4.2 s left, 1 failed',
+        '<progress max="10" value="10"></progress> 10/10, 3 s, 0 in flight, 1 failed',
+    ]
+
+
+def test_the_bar_ends_once() -> None:
+    """A run says its last numbers when its last call is done, and when it has ended: they are drawn once."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+
+    draw(Summary(total=10, done=10))
+    ended = screen.getvalue()
+    draw(Summary(total=10, done=10))
+
+    assert screen.getvalue() == ended
+
+
+def test_the_bar_goes_on_if_more_comes() -> None:
+    """A total that was too low does not end it."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+
+    draw(Summary(total=10, done=10))
+    draw(Summary(total=20, done=15))
+    draw(Summary(total=20, done=20))
+
+    assert "15/20" in screen.getvalue()
+    assert "20/20" in screen.getvalue()
 
 
 def test_the_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
