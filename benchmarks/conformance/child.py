@@ -1,0 +1,87 @@
+"""One contender at one job, in a process of its own: `python -m benchmarks.conformance.child NAME URL`.
+
+The job comes as JSON on standard input. What happens goes out as JSON lines on what was standard output; whatever the
+library prints goes to standard error. Instants are monotonic seconds, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .contenders import CONTENDERS, Contender
+from .job import Job, NotOffered
+
+SAMPLE_EVERY = 0.5  # seconds
+WORK_ROUNDS = 3  # the best of so many counts: the rest is what else the machine did
+
+Tell = Callable[..., None]
+
+
+def main() -> None:
+    tell = _outlet()
+    name, url = sys.argv[1:]
+    try:
+        job = Job(**json.loads(sys.stdin.read()))
+        contender = CONTENDERS[name](url, job)
+        if job.waves:
+            contender.open()
+        asyncio.run(_perform(contender, job, tell))
+    except NotOffered as exc:
+        tell("not_offered", reason=str(exc))
+    except Exception as exc:
+        tell("crashed", reason=f"{type(exc).__name__}: {exc}")
+        raise
+
+
+async def _perform(contender: Contender, job: Job, tell: Tell) -> None:
+    watch = asyncio.ensure_future(_sample(tell))
+    if job.race:
+        contender_answer = contender.race(job.waves[0][0])
+        begun = time.monotonic()
+        tell("raced", answer=await contender_answer, seconds=time.monotonic() - begun)
+    elif job.waves:
+        for prompts in job.waves:
+            tell("wave", asked=len(prompts))
+            answered = await contender.ask(prompts)
+            tell("asked", answered=sum(answered), failed=len(prompts) - sum(answered))
+    for items in job.work:
+        tell("worked", items=items, seconds=await _best_of(contender, items))
+    watch.cancel()
+    tell("done")
+
+
+async def _best_of(contender: Contender, items: int) -> float:
+    seconds = []
+    for _ in range(WORK_ROUNDS):
+        begun = time.perf_counter()
+        await contender.work(items)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+async def _sample(tell: Tell) -> None:
+    """What waiting costs: seconds of processor time so far, and tasks that are alive."""
+    while True:
+        tell("sample", cpu=time.process_time(), tasks=len(asyncio.all_tasks()))
+        await asyncio.sleep(SAMPLE_EVERY)
+
+
+def _outlet() -> Tell:
+    """A way out that is ours alone: from now on, prints of the library go to standard error."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def tell(event: str, **facts: Any) -> None:
+        out.write(json.dumps({"event": event, "at": time.monotonic(), **facts}) + "\n")
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()
