@@ -81,11 +81,13 @@ class AsyncBatchLLM(Contender):
     takes = frozenset({"concurrency", "rpm", "tpm", "retries"})
 
     def open(self) -> None:
-        from async_batch_llm import ProcessorConfig, RetryConfig
+        from async_batch_llm import CharacterTokenEstimator, ProcessorConfig, RetryConfig
 
         figures = self.said(concurrency="concurrency", rpm="max_requests_per_minute", tpm="max_tokens_per_minute")
         if self.job.retries is not None:
             figures["retry"] = RetryConfig(max_attempts=1 + self.job.retries)
+        if self.job.tpm is not None:
+            figures["token_estimator"] = CharacterTokenEstimator(expected_output_tokens=ANSWER_TOKENS)
         self.config = ProcessorConfig(**figures)
 
     async def ask(self, prompts: list[str]) -> list[bool]:

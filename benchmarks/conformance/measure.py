@@ -63,8 +63,9 @@ def environment(name: str, folder: Path) -> Path:
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         uv = [shutil.which("uv")] if shutil.which("uv") else [sys.executable, "-m", "uv"]
-        _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)])
-        _run([*uv, "pip", "install", "--quiet", "--python", str(python), *contender.packages])
+        folder.mkdir(parents=True, exist_ok=True)
+        _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], folder)
+        _run([*uv, "pip", "install", "--quiet", "--python", str(python), *contender.packages], folder)
         (home / "ready").touch()
     return python
 
@@ -137,9 +138,10 @@ async def _read(child: asyncio.subprocess.Process, job: bytes, seen: Seen) -> No
         seen.events.append(event)
 
 
-def _run(command: list[Any]) -> None:
+def _run(command: list[Any], folder: Path) -> None:
+    """Run `command` in `folder`: in ours, uv would hold the peers to this project's constraints."""
     environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=folder)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["(no message)"]
         raise NotOffered(f"cannot be installed: {last[0]}")

@@ -273,7 +273,7 @@ PROBES = [
     Probe(
         number=4,
         name="waiting is cheap, no minute-long burst",
-        criterion="5,000 prompts at rpm=600: at most 140 sent in 7 s (twice the share), at the end 15 % of a core, 500 tasks",
+        criterion="5,000 prompts at rpm=600: at most 140 sent in 7 s (twice the share), then 15 % of a core, 500 tasks",
         job=ask(5_000, rpm=600),
         judge=waiting_is_cheap,
         enough=lambda seen: seen.seconds > 7.1,
