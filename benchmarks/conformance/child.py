@@ -26,12 +26,9 @@ Tell = Callable[..., None]
 def main() -> None:
     tell = _outlet()
     name, url = sys.argv[1:]
+    job = Job(**json.loads(sys.stdin.read()))
     try:
-        job = Job(**json.loads(sys.stdin.read()))
-        contender = CONTENDERS[name](url, job)
-        if job.waves:
-            contender.open()
-        asyncio.run(_perform(contender, job, tell))
+        asyncio.run(_perform(_opened(name, url, job), job, tell))
     except NotOffered as exc:
         tell("not_offered", reason=str(exc))
     except Exception as exc:
@@ -39,12 +36,22 @@ def main() -> None:
         raise
 
 
+def _opened(name: str, url: str, job: Job) -> Contender:
+    """The contender, ready. A library that cannot even be set up here is not there; it has not failed the probe."""
+    contender = CONTENDERS[name](url, job)
+    try:
+        if job.waves:
+            contender.open()
+    except Exception as exc:
+        raise NotOffered(f"could not be set up: {type(exc).__name__}: {exc}") from exc
+    return contender
+
+
 async def _perform(contender: Contender, job: Job, tell: Tell) -> None:
     watch = asyncio.ensure_future(_sample(tell))
     if job.race:
-        contender_answer = contender.race(job.waves[0][0])
         begun = time.monotonic()
-        tell("raced", answer=await contender_answer, seconds=time.monotonic() - begun)
+        tell("raced", answer=await contender.race(job.waves[0][0]), seconds=time.monotonic() - begun)
     elif job.waves:
         for prompts in job.waves:
             tell("wave", asked=len(prompts))
