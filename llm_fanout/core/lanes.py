@@ -256,7 +256,8 @@ class Tree:
         branch, alone = self.root, True
         while True:
             if branch.below and (below := branch.first_below()) is not None:
-                branch.clock = max(branch.clock, below.tag)  # also while it only waits: nobody who comes later is before it
+                if branch.clock < below.tag:
+                    branch.clock = below.tag  # also while it only waits: nobody who comes later is before it
                 alone = alone and len(branch.below) == 1
                 branch = below
                 continue
