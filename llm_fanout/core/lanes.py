@@ -22,13 +22,14 @@ waits for its tokens, except by a more urgent call of the same lane.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .checks import is_number
-from .job import Job, State
+from .job import Attempt, Job, State
 
 if TYPE_CHECKING:
     from .quota import Quota
@@ -221,10 +222,10 @@ _Entry = tuple[int, float, int, Branch]  # rank, tag, a serial number for equals
 class Tree:
     """The jobs that wait for one quota, in one class of urgency."""
 
-    __slots__ = ("_lone", "quota", "root", "serial")
+    __slots__ = ("_lone", "line", "root", "serial")
 
-    def __init__(self, quota: Quota) -> None:
-        self.quota = quota
+    def __init__(self, line: Line) -> None:
+        self.line = line
         self.serial = 0
         self.root = Branch(Lane(), None, self)
         # The only branch with jobs, where that is known: it has every turn, and is charged nothing, for nobody else waits.
@@ -255,11 +256,17 @@ class Tree:
         self.look_again()
         branch, alone = self.root, True
         while True:
-            if branch.below and (below := branch.first_below()) is not None:
-                if branch.clock < below.tag:
-                    branch.clock = below.tag  # also while it only waits: nobody who comes later is before it
+            first: Branch | None = None
+            if branch.below:
+                entry = branch.below[0]
+                first, lane = entry[3], entry[3].lane
+                if first.entry is not entry or lane.paused or lane.running >= lane.max_concurrency:
+                    first = branch.first_below()
+            if first is not None:
+                if branch.clock < first.tag:
+                    branch.clock = first.tag  # also while it only waits: nobody who comes later is before it
                 alone = alone and len(branch.below) == 1
-                branch = below
+                branch = first
                 continue
             if branch.above is None:
                 return None
@@ -274,8 +281,8 @@ class Tree:
                 branch.queue_up()
             branch, alone = self.root, True
 
-    def start(self, job: Job, cost: float) -> None:
-        """Take out `job`, which `head` gave, and charge `cost` to its lanes."""
+    def start(self, job: Job) -> None:
+        """Take out `job`, which `head` gave, and charge its cost to its lanes."""
         branch = job.branch
         assert branch is not None
         heappop(branch.jobs)
@@ -284,7 +291,7 @@ class Tree:
             if not branch.jobs:
                 self._clear(branch)
             return
-        job.charged = cost
+        job.charged = cost = self.line.quota.share_of(job.cost)
         while (above := branch.above) is not None:
             # Alone among its siblings it is charged nothing, either: nobody is kept waiting.
             if len(above.below) > 1 or not (branch.jobs or branch.below):
@@ -301,6 +308,42 @@ class Tree:
             branch.entry = None
             above.below.clear()
             branch = above
+
+
+class Line:
+    """The jobs that wait for one quota.
+
+    Attributes:
+        quota: What they wait for.
+        foreground: Those that go first.
+        background: Those that go when nothing else of the quota wants to.
+        returning: Attempts that lent their slot and want one back.
+        timer: The instant at which it is worth another look.
+    """
+
+    __slots__ = ("background", "foreground", "quota", "returning", "timer")
+
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
+        self.foreground = Tree(self)
+        self.background = Tree(self)
+        self.returning: deque[Attempt] = deque()
+        self.timer = inf
+
+    def push(self, job: Job, lane: Lane) -> None:
+        """Let `job` wait."""
+        job.state = WAITING
+        (self.background if job.rank >= BACKGROUND else self.foreground).push(job, lane)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits for sure."""
+        return not (self.foreground.root.below or self.background.root.below)
+
+
+def tree_of(job: Job) -> Tree:
+    """Where a job waits, or waited last."""
+    return job.branch.tree  # type: ignore[union-attr]  # every job that was added has a branch
 
 
 def refund(job: Job, cost: float) -> None:

@@ -13,13 +13,12 @@ between calls.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf
 
 from .job import OVER, Attempt, Job, Outcome, State, Verdict
-from .lanes import BACKGROUND, Lane, Tree, refund
+from .lanes import Lane, Line, Tree, refund, tree_of
 from .quota import NEUTRAL, OK, PUSHBACK, Quota
 from .retry import Again, Tries
 from .stated import Limits
@@ -28,38 +27,6 @@ NO = Again.NO
 WAITING, RUNNING, PARKED, ENDED = State
 UNTOLD_GATE = 0.25  # seconds at the most that everybody waits after a refusal which names no time: one call's backoff is
 # the guess of one call, and with one refusal in twenty the guesses of a few would stop all the others for good
-
-
-class _Line:
-    """The jobs that wait for one quota."""
-
-    __slots__ = ("background", "foreground", "quota", "returning", "timer")
-
-    def __init__(self, quota: Quota) -> None:
-        self.quota = quota
-        self.foreground = Tree(quota)
-        self.background = Tree(quota)
-        self.returning: deque[Attempt] = deque()  # attempts that lent their slot and want one back
-        self.timer = inf
-
-    def push(self, job: Job, lane: Lane) -> None:
-        """Let `job` wait."""
-        job.state = WAITING
-        (self.background if job.rank >= BACKGROUND else self.foreground).push(job, lane)
-
-    def head(self) -> Job | None:
-        """The job whose turn it is."""
-        return self.foreground.head() or self.background.head()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody waits for sure."""
-        return not (self.foreground.root.below or self.background.root.below)
-
-    def begin(self, job: Job) -> None:
-        """Take out the head."""
-        assert job.branch is not None
-        job.branch.tree.start(job, self.quota.share_of(job.cost))
 
 
 class Schedule:
@@ -71,9 +38,9 @@ class Schedule:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self._lines: dict[Quota, _Line] = {}
-        self.awake: dict[_Line, None] = {}  # lines worth a look, in turn: an ordered set; if empty, `start` gives nothing
-        self._timers: list[tuple[float, int, Job | _Line]] = []
+        self._lines: dict[Quota, Line] = {}
+        self.awake: dict[Line, None] = {}  # lines worth a look, in turn: an ordered set; if empty, `start` gives nothing
+        self._timers: list[tuple[float, int, Job | Line]] = []
         self._anyone = Lane()
         self._count = 0
         self._stale = 0
@@ -99,7 +66,7 @@ class Schedule:
                     return attempt
                 self._sleep(line, inf)
                 continue
-            job = line.head()
+            job = line.foreground.head() or line.background.head()
             if job is None:
                 del self.awake[line]
                 line.quota.waits_for(None, now)
@@ -180,10 +147,10 @@ class Schedule:
         if line is not None:
             self.awake.pop(line, None)
 
-    def _line(self, quota: Quota) -> _Line:
+    def _line(self, quota: Quota) -> Line:
         line = self._lines.get(quota)
         if line is None:
-            line = self._lines[quota] = _Line(quota)
+            line = self._lines[quota] = Line(quota)
         return line
 
     def _enter(self, job: Job) -> None:
@@ -191,22 +158,24 @@ class Schedule:
         line.push(job, job.lane or self._anyone)
         self.awake[line] = None
 
-    def _begin(self, line: _Line, job: Job, now: float) -> Attempt:
-        line.begin(job)
+    def _begin(self, line: Line, job: Job, now: float) -> Attempt:
+        quota = line.quota
+        tree_of(job).start(job)
         job.state = RUNNING
         job.attempts += 1
         if job.attempts == 1:
             job.first_start = now
-        job.running = attempt = Attempt(job, line.quota.take(job.cost, now), now)
-        if line.quota.is_full:
+        job.running = attempt = Attempt(job, quota.take(job.cost, now), now)
+        slots = quota.slots
+        if slots.in_use >= slots.size:
             del self.awake[line]  # no need to look: whatever gives a slot back wakes it
-            line.quota.waits_for(None if line.is_empty else "concurrency", now)
+            quota.waits_for(None if line.is_empty else "concurrency", now)
         elif len(self.awake) > 1:
             del self.awake[line]
             self.awake[line] = None  # to the end: lines take turns
         return attempt
 
-    def _return(self, line: _Line) -> Attempt | None:
+    def _return(self, line: Line) -> Attempt | None:
         """The first attempt that gets its slot back; those that have ended meanwhile want none."""
         while line.returning:
             attempt = line.returning[0]
@@ -237,7 +206,7 @@ class Schedule:
             refund(job, job.charged - quota.share_of(used))
         if lane is not None and lane.limited:
             self._wake_all(lane.leave())
-        self.wake(quota)
+        self.awake[tree_of(job).line] = None
 
     def _tell_breaker(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         job, lease = attempt.job, attempt.lease
@@ -277,7 +246,7 @@ class Schedule:
         self._count += 1
         heappush(self._timers, (until, self._count, job))
 
-    def _sleep(self, line: _Line, ready: float) -> None:
+    def _sleep(self, line: Line, ready: float) -> None:
         del self.awake[line]
         if ready < line.timer:
             line.timer = ready
@@ -288,7 +257,7 @@ class Schedule:
         """Act on every timer that is due."""
         while self._timers and self._timers[0][0] <= now:
             at, _, due = heappop(self._timers)
-            if isinstance(due, _Line):
+            if isinstance(due, Line):
                 if at == due.timer:
                     due.timer = inf
                 self.wake(due.quota)
@@ -297,7 +266,7 @@ class Schedule:
 
     def _wake_all(self, trees: list[Tree]) -> None:
         for tree in trees:
-            self.wake(tree.quota)
+            self.awake[tree.line] = None
 
     def _sweep(self) -> None:
         """Forget timers of cancelled jobs once they are the greater part, so that long waits do not pile up."""
@@ -313,5 +282,5 @@ def _tries_of(job: Job) -> Tries:
     return job.tries
 
 
-def _is_over(due: Job | _Line) -> bool:
+def _is_over(due: Job | Line) -> bool:
     return isinstance(due, Job) and due.state is ENDED
