@@ -73,6 +73,27 @@ def test_repeated_failures_do_not_make_the_row_older() -> None:
     assert not breaker.closed
 
 
+def test_the_row_begins_with_its_first_failure() -> None:
+    """An answer to a call that began after that, though before the others failed, is news: it closes."""
+    breaker = trusted()
+    fail(breaker, 1, 100.0)
+    fail(breaker, FAILURES, 103.0)
+
+    breaker.answered(101.0)
+
+    assert breaker.calm
+
+
+def test_a_new_one_needs_a_whole_row_as_well() -> None:
+    """Nothing has failed yet."""
+    breaker = Breaker()
+
+    fail(breaker, FAILURES - 1, 100.0)
+
+    assert not breaker.is_open
+    assert FAILURES == 6
+
+
 def test_an_endpoint_that_never_answered_is_not_trusted() -> None:
     """It may be a wrong address: its calls fail, without a breaker and without an excuse."""
     breaker = Breaker()

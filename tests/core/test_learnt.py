@@ -44,6 +44,15 @@ def test_what_is_announced_becomes_a_bucket() -> None:
     assert bucket.available(1_000.0) == 40.0
 
 
+def test_where_nothing_remains_the_next_call_waits_for_one() -> None:
+    """A bucket holds one at least, or it would be full at once."""
+    rates = LearntRates()
+
+    hear(rates, Window(60.0, 0.0, 60.0))
+
+    assert rates.buckets["requests"].ready_at(1.0, 100.0) == pytest.approx(101.0)
+
+
 def test_more_may_have_been_granted_than_remained() -> None:
     """Then the next call waits until the debt is paid."""
     rates = LearntRates()
