@@ -44,7 +44,7 @@ class Adaptive:
 
     __slots__ = (
         "_ceiling",
-        "_grown",
+        "_cut",
         "_hold",
         "_plateau",
         "_round",
@@ -63,14 +63,15 @@ class Adaptive:
         self.retune(start, ceiling)
 
     def retune(self, start: float, ceiling: float) -> None:
-        """Begin anew, from other figures."""
+        """Begin anew, from other figures: what calls of before meet says nothing about them."""
+        self.epoch += 1
         self._ceiling = ceiling
         self._plateau = 0.0  # the width just above which it was refused; 0 while it never was
         self._hold = 0  # rounds to wait at the plateau
         self._round = 0.0  # rounds without a refusal, in parts of one
         self._spared = 0  # calls of the epoch that was cut which are not refused, as far as is known
+        self._cut = 1.0  # the width if none of them was taken
         self._worth = _Worth()
-        self._grown = 0.0
         self._resize(start)
 
     @property
@@ -83,7 +84,7 @@ class Adaptive:
         if epoch == self.epoch:
             self._begin_episode()
             return True
-        if epoch == self.epoch - 1 and self._spared > 0:
+        if epoch < self.epoch and self._spared > 0:
             self._spared -= 1
             self._settle_at(self._spared)
         return False
@@ -108,12 +109,12 @@ class Adaptive:
         self._hold = min(2 * self._hold or 1, LONGEST_HOLD) if failed_again else 1
         self._round = 0.0
         self._spared = self._slots.in_use - 1
-        self._grown = max(1.0, min(self._size, self._slots.in_use) * CUT)
+        self._cut = max(1.0, min(self._size, self._slots.in_use) * CUT)
         self._settle_at(self._spared)
 
     def _settle_at(self, spared: int) -> None:
         """So many calls of the last epoch were taken, or else it was cut to three quarters."""
-        self._resize(float(min(self._size, spared)) if spared > 0 else self._grown)
+        self._resize(float(min(self._size, spared)) if spared > 0 else self._cut)
         self._plateau = max(1.0, self._slots.size)
 
     def _growth(self, size: float) -> float:
@@ -150,10 +151,12 @@ class _Worth:
             self._rest -= 1
             return size if self._rest > 0 else size + 1.0
         self._count += 1
+        if self._count <= size:
+            return size  # the first of two rounds still has calls from when it was narrower
         self._pace += pace
-        if self._count < 2 * size:  # the first of two rounds still has calls from when it was narrower
+        if self._count < 2 * size:
             return size
-        speed = size * self._count / self._pace if self._pace > 0 else inf
+        speed = size * size / self._pace if self._pace > 0 else inf
         self._count, self._pace = 0, 0.0
         if self._mark is not None and speed < self._mark[1] * (1 + GAIN * (size / self._mark[0] - 1)):
             self._rest = REST * self._mark[0]

@@ -79,7 +79,7 @@ class Breaker:
             first: Whether it is the first such failure of that call.
             now: Monotonic seconds.
         """
-        if probe:
+        if probe and not self.closed:  # else another answer has closed it meanwhile, and this is a failure like any other
             self._probing = False
             self._wait = min(2 * self._wait, LAST_PROBE)
             self._probe_at = now + self._wait

@@ -7,8 +7,8 @@ Two cases, one object each:
   it, so the truth lies between what is said to remain and that less what was granted since. The mirror is moved into that
   range, and no further;
 - `Pace`: the provider refuses and never says why, even a single call at a time. Then it is not the number of calls that is
-  too high but their rate, and calls are spaced: by what got through lately, a little more as long as all is well, a cut
-  once per episode when it is not.
+  too high but their rate, and calls are spaced: by what got through lately, a little more as long as all is well and
+  calls wait for it, a cut once per episode when it is not.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ STATED_AS: Mapping[Dimension, str] = {"tokens": "tpm", "requests": "rpm", "input
 class LearntRates:
     """One bucket for each dimension that the provider announces and that nobody has stated."""
 
-    __slots__ = ("buckets",)
+    __slots__ = ("_spans", "buckets")
 
     def __init__(self) -> None:
         self.buckets: dict[Dimension, TokenBucket] = {}
+        self._spans: dict[Dimension, float] = {}  # seconds that a window lasts, as far as is known
 
     def per_second(self) -> dict[str, float]:
         """The rates by the names under which they could be stated."""
@@ -58,7 +59,8 @@ class LearntRates:
     def _mirror(self, name: Dimension, window: Window, granted_since: float, left: float, now: float) -> bool:
         bucket = self.buckets.get(name)
         remaining = window.remaining or 0.0
-        rate = _rate_of(window) * left
+        span = self._spans[name] = _span_of(window, self._spans.get(name, MINUTE))
+        rate = (window.limit or 1.0) / span * left
         if bucket is None:
             bucket = self.buckets[name] = TokenBucket(rate, max(1.0, remaining))
             bucket.set_available(remaining - granted_since, now)
@@ -74,24 +76,30 @@ class LearntRates:
         return changed
 
 
-def _rate_of(window: Window) -> float:
-    """Units a second. A window's length is told, or follows from how long the missing part takes to come back."""
+def _span_of(window: Window, known: float) -> float:
+    """Seconds that a window lasts: told, or else it follows from how long the missing part takes to come back.
+
+    Where nothing is missing, that tells nothing, and what is known stays. Where it fits none, it is a window that begins on
+    the minute.
+    """
     limit, remaining, reset = window.limit or 1.0, window.remaining or 0.0, window.reset
-    if window.per is not None:
-        return limit / window.per
     missing = (limit - remaining) / limit
-    if reset is not None and missing > 0:
-        for span in SPANS:
-            if abs(reset - missing * span) <= max(SPAN_FITS * missing * span, 0.02):
-                return limit / span
-    return limit / MINUTE
+    if window.per is not None:
+        return window.per
+    if reset is None or missing <= 0:
+        return known
+    fitting = [span for span in SPANS if abs(reset - missing * span) <= max(SPAN_FITS * missing * span, 0.02)]
+    if known in fitting:
+        return known  # so little is missing that several fit
+    return fitting[0] if fitting else MINUTE
 
 
 CUT = 0.9
 GROWTH = 0.05  # of the rate in a second without refusal, and twice as much with each second
 MOST_GROWTH = 1.0
 LONGEST_HOLD = 30.0  # seconds between two tries of a rate that was refused
-RECENT = 20  # answers from which the present rate is taken
+RECENT = 20  # answers from which the present rate is taken, at the most
+LATELY = MINUTE  # seconds after which an answer is no more among them
 
 
 class Pace:
@@ -123,7 +131,7 @@ class Pace:
 
     def succeeded(self, now: float) -> None:
         """A call was answered, and noted in `answers`, while calls are spaced."""
-        if self.bucket is not None and now >= self._next:
+        if self.bucket is not None and now >= self._next and not self.bucket.is_unused(now):
             self._next = now + 1.0
             self._retune(self.bucket.rate * (1 + self._growth), now)
             if self._growth > GROWTH:
@@ -131,8 +139,11 @@ class Pace:
             self._growth = min(2 * self._growth, MOST_GROWTH)
 
     def _recent(self, now: float) -> float:
-        """Answers a second, lately."""
-        return len(self.answers) / max(now - self.answers[0], 1e-3) if self.answers else 0.0
+        """Answers a second, lately: from before a pause they say nothing of what is taken now."""
+        answers = self.answers
+        while answers and answers[0] < now - LATELY:
+            answers.popleft()
+        return len(answers) / max(now - answers[0], 1e-3) if answers else 0.0
 
     def _retune(self, rate: float, now: float) -> None:
         assert self.bucket is not None

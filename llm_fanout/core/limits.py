@@ -1,6 +1,6 @@
-"""What can run out, one small object each: slots, buckets of requests or tokens, a day's requests.
+"""What can run out, one small object each: slots, buckets of requests or tokens, a day's requests, permits.
 
-A limit answers one question, `ready_at`: from which instant does this amount fit? It changes only by `take` and `give`.
+A rate answers one question, `ready_at`: from which instant does this amount fit? It changes only by `take` and `give`.
 Nothing here reads a clock: `now` is monotonic seconds and comes in from outside, so the same code runs in a simulation.
 """
 
@@ -15,10 +15,10 @@ DAY = 86_400.0
 
 
 class Limit(Protocol):
-    """Anything that can be used up."""
+    """A rate: what was used up comes back with time."""
 
     def ready_at(self, amount: float, now: float) -> float:
-        """The instant from which `amount` fits: <= `now` if it fits already, `inf` if only a `give` can tell."""
+        """The instant from which `amount` fits: <= `now` if it fits already."""
 
     def take(self, amount: float, now: float) -> None:
         """Use up `amount`; call it only when `ready_at(amount, now) <= now`."""
@@ -31,7 +31,7 @@ class Limit(Protocol):
 
 
 class Slots:
-    """At most `size` calls at once. A slot comes back whole, whatever was done with it.
+    """At most `size` calls at once, of which `in_use` are under way. A slot comes back whole, whatever was done with it.
 
     Args:
         size: Slots, > 0; `inf` for no limit.
@@ -42,22 +42,6 @@ class Slots:
     def __init__(self, size: float) -> None:
         self.size = size
         self.in_use = 0
-
-    def ready_at(self, amount: float, now: float) -> float:
-        """`now` if a slot is free, else `inf`: only a `give` can free one."""
-        return now if self.in_use + amount <= self.size else inf
-
-    def take(self, amount: float, now: float) -> None:
-        """Occupy a slot."""
-        self.in_use += 1
-
-    def give(self, taken: float, used: float, now: float) -> None:
-        """Free a slot; `used` does not matter to it."""
-        self.in_use -= 1
-
-    def is_unused(self, now: float) -> bool:
-        """Whether every slot is free."""
-        return self.in_use == 0
 
 
 class TokenBucket:
@@ -90,18 +74,21 @@ class TokenBucket:
     def per_minute(cls, quantity: float, burst: float | None = None, *, unit: float = 0.0) -> TokenBucket:
         """A bucket that lets at most `quantity` pass in any half-open minute, whatever its burst.
 
+        Where single amounts are larger than the burst, it is the largest of them more.
+
         Args:
             quantity: Units a minute, > 0.
-            burst: Units that may go at once; by default a second's worth, at least one `unit`.
+            burst: Units that may go at once; by default a second's worth, at least one `unit`. As much of it counts as
+                leaves something for the rest of the minute.
             unit: The size of an indivisible step (1 for requests, 0 where amounts vary).
         """
         if unit and quantity >= unit:
             quantity -= quantity % unit  # 1.9 requests a minute: two would be too many in the minute that holds both
-        burst = max(unit, quantity / MINUTE) if burst is None else min(burst, quantity)
+        least = min(unit, quantity) or quantity / MINUTE  # what has to come back in a minute, or nothing ever would
         # A half-open minute that opens with a full burst sees burst + rate * 60 units, less the step that would fall
         # exactly on its open end. Solving for rate keeps the sum at `quantity`.
-        rate = max(quantity - (burst - unit), min(unit, quantity) or quantity / MINUTE) / MINUTE
-        return cls(rate, burst, stretches=not unit)
+        burst = max(unit, quantity / MINUTE) if burst is None else min(burst, quantity + unit - least)
+        return cls((quantity + unit - burst) / MINUTE, burst, stretches=not unit)
 
     def ready_at(self, amount: float, now: float) -> float:
         """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""
@@ -202,7 +189,7 @@ class RollingWindow:
 
 
 class Permits:
-    """Capacity that arrives from outside: whoever owns it calls `grant`.
+    """Capacity that arrives from outside: whoever owns it calls `grant`. A permit once used is used.
 
     `wanted` turns true when somebody asked and none was there, so that the owner fetches permits only on demand.
     """
@@ -228,10 +215,3 @@ class Permits:
     def take(self, amount: float, now: float) -> None:
         """Use up `amount` permits."""
         self.free -= amount
-
-    def give(self, taken: float, used: float, now: float) -> None:
-        """Nothing comes back: a permit once used is used."""
-
-    def is_unused(self, now: float) -> bool:
-        """Whether no permit is left over."""
-        return self.free == 0

@@ -11,7 +11,7 @@ from .adaptive import Adaptive
 from .announced import Announced
 from .breaker import Breaker
 from .job import Cost
-from .learnt import LearntRates, Pace
+from .learnt import PLACES, LearntRates, Pace
 from .limits import MINUTE, Limit, Permits, RollingWindow, Slots, TokenBucket
 from .retry import RetryBudget
 from .stated import Limits
@@ -33,6 +33,7 @@ class Signal(Enum):
 
 OK, NEUTRAL, PUSHBACK = Signal
 FIRST_TOLD = -1  # no refusal has named a time yet
+WHOLE = 1.0 + 1e-9  # a minute's tokens, split into burst and rate and summed up again, may be rounded down
 
 
 class Lease:
@@ -110,18 +111,21 @@ class Quota:
 
     def limits(self) -> Limits:
         """The figures in force: what was stated, and what was learnt where nothing was."""
-        learnt: dict[str, Any] = {name: rate * MINUTE for name, rate in self._rates.per_second().items()}
+        left = 1.0 - self._limits.headroom
+        learnt: dict[str, Any] = {name: rate * MINUTE / left for name, rate in self._rates.per_second().items()}
+        if self.pace.bucket is not None and self._limits.rpm is None:
+            learnt["rpm"] = min(self.pace.bucket.rate * MINUTE, learnt.get("rpm", inf))
         width = None if self.slots.size == inf else int(self.slots.size)
         return replace(self._limits, max_concurrency=width, **learnt)
 
     def is_unused(self, now: float) -> bool:
-        """Whether a fresh quota would admit no more than this one."""
+        """Whether nothing is in flight or owed, so that a fresh quota would admit no more; what it has learnt is its own."""
         return self.gate <= now and self.slots.in_use == 0 and all(limit.is_unused(now) for _, limit, _ in self._buckets)
 
     def fits_ever(self, cost: Cost) -> bool:
         """Whether `cost` can be granted at all; a call above a whole minute's tokens never is."""
         return all(
-            unit == REQUESTS or not isinstance(limit, TokenBucket) or cost[unit] <= limit.rate * MINUTE + limit.burst
+            not isinstance(limit, TokenBucket) or cost[unit] <= WHOLE * (limit.rate * MINUTE + limit.burst)
             for unit, limit, _ in self._stated
         )
 
@@ -191,8 +195,9 @@ class Quota:
         self._tokens += cost[0]
         return lease
 
-    def give(self, lease: Lease, used: Cost | None, now: float, signal: Signal = NEUTRAL, pace: float | None = None) -> None:
-        """Settle a lease with what was really used; None keeps what was reserved.
+    def give(self, lease: Lease, used: Cost | None, now: float, signal: Signal = NEUTRAL, pace: float | None = None) -> Cost:
+        """Settle a lease with what was really used; None keeps what was reserved, and so does a success where the limits say
+        that the reservation is charged.
 
         A lease settles with the limits that it was taken from, so that a quota can be retuned while calls are out. What
         the attempt says of the other side's capacity makes the number of slots shrink or grow.
@@ -203,6 +208,7 @@ class Quota:
             now: Monotonic seconds.
             signal: What the attempt says of the other side's capacity.
             pace: Seconds per output token, if they are known.
+        Returns: What counts as used.
         """
         if signal is not NEUTRAL and self._limits.adapt:
             if signal is OK:
@@ -211,14 +217,17 @@ class Quota:
                 self._refused(lease, now)
         if lease.slot:
             self.slots.in_use -= 1
-        if used is not None and used != lease.cost:
-            for unit, bucket, _ in lease.buckets:
-                if lease.cost[unit] != used[unit]:
-                    bucket.give(lease.cost[unit], used[unit], now)
+        reserved = lease.cost
+        if used is None or (signal is OK and self._limits.settle == "reserved"):
+            return reserved
+        for unit, bucket, _ in lease.buckets:
+            if reserved[unit] != used[unit]:
+                bucket.give(reserved[unit], used[unit], now)
+        return used
 
     def told_to_wait(self, lease: Lease, now: float) -> None:
         """The call of `lease` was refused for a told time. Where that happens again, to a call that had begun after the last
-        such refusal, and nobody says what the rate is, then calls are spaced by what gets through."""
+        such refusal, and the provider does not announce its rates, then calls are spaced by what gets through."""
         if not self._limits.adapt or self._rates.buckets or lease.calls_before < self._calls_when_told:
             return
         first = self._calls_when_told == FIRST_TOLD
@@ -249,16 +258,18 @@ class Quota:
         self.gate = max(self.gate, until)
 
     def retune(self, limits: Limits, now: float) -> None:
-        """From now on obey `limits`; what is in flight and what is owed still count. What was learnt is forgotten."""
+        """From now on obey `limits`; what is in flight and what is owed still count. What was learnt of rates is
+        forgotten, and what was learnt of the width if other widths are stated, or that nothing is to be learnt."""
         owed = {name: bucket for _, bucket, name in self._stated}
-        width = (self._limits.first_width, self._limits.most_width)
+        width = _width_of(self._limits)
         self._limits = limits
         self._stated = _buckets_of(limits)
         self._stated = tuple((unit, _carried(owed.get(name), bucket, now), name) for unit, bucket, name in self._stated)
-        if width != (limits.first_width, limits.most_width):
+        if width != _width_of(limits):
             self.adaptive.retune(limits.first_width, limits.most_width)
         self._rates = LearntRates()
         self.pace = Pace()
+        self._calls_when_told = FIRST_TOLD
         self._refit()
 
     def _succeeded(self, lease: Lease, now: float, pace: float | None) -> None:
@@ -283,23 +294,24 @@ class Quota:
 
     def _refit(self) -> None:
         """What is asked of a call: the limits that were stated, and those that were learnt."""
-        learnt: list[_Bucket] = [(_UNITS[name], bucket, name) for name, bucket in self._rates.buckets.items()]
+        learnt: list[_Bucket] = [(PLACES[name], bucket, name) for name, bucket in self._rates.buckets.items()]
         if self.pace.bucket is not None:
             learnt.append((REQUESTS, self.pace.bucket, "requests"))
         self._buckets = (*self._stated, *learnt)
         self._scarce = _scarcity(self._buckets)
 
 
-_UNITS: dict[str, int] = {"tokens": TOKENS, "requests": REQUESTS, "input": INPUT, "output": OUTPUT}
+def _width_of(limits: Limits) -> tuple[float, float, bool]:
+    """What is stated of calls at once."""
+    return limits.first_width, limits.most_width, limits.adapt
 
 
 def _buckets_of(limits: Limits) -> tuple[_Bucket, ...]:
     """The limits that are stated, one for each rate."""
-    left = 1.0 - limits.headroom
     burst = None if limits.burst is None or limits.rpm is None else limits.burst / limits.rpm
     found: list[_Bucket] = []
     if limits.rpm is not None:
-        found.append((REQUESTS, TokenBucket.per_minute(limits.rpm * left, limits.burst, unit=1.0), "requests"))
+        found.append((REQUESTS, TokenBucket.per_minute(_left(limits.rpm, limits), limits.burst, unit=1.0), "requests"))
     rates: tuple[tuple[int, float | None, Binding], ...] = (
         (TOKENS, limits.tpm, "tokens"),
         (INPUT, limits.itpm, "input"),
@@ -307,10 +319,17 @@ def _buckets_of(limits: Limits) -> tuple[_Bucket, ...]:
     )
     for unit, rate, name in rates:
         if rate is not None:
-            found.append((unit, TokenBucket.per_minute(rate * left, burst and burst * rate * left), name))
+            ours = _left(rate, limits)
+            found.append((unit, TokenBucket.per_minute(ours, burst and burst * ours), name))
     if limits.rpd is not None:
-        found.append((REQUESTS, RollingWindow(max(1.0, limits.rpd * left)), "day"))
+        found.append((REQUESTS, RollingWindow(max(1.0, _left(limits.rpd, limits))), "day"))
     return tuple(found)
+
+
+def _left(quantity: float, limits: Limits) -> float:
+    """What the headroom leaves of `quantity`. Rounded: a tenth of 100 must not be nine whole requests and 0.99999."""
+    left = quantity * (1.0 - limits.headroom)
+    return round(left, 9) or left
 
 
 def _carried(old: Limit | None, new: Limit, now: float) -> Limit:

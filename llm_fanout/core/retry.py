@@ -77,6 +77,7 @@ class Tries:
     bad_reply: int = 0
     pushback: int = 0
     outage: int = 0  # failures that looked like an outage, counted or not
+    paid: float = 0.0  # budget tokens that the last retry took
 
     def spend(self, again: Again, policy: RetryPolicy) -> bool:
         """Whether one more failure of this sort still leaves a try; it is counted either way."""
@@ -101,7 +102,7 @@ class Tries:
             return told_wait(told, random)
         base, cap = PUSHBACK if again is Again.PUSHBACK else TRANSIENT
         count = {Again.TRANSIENT: self.transient, Again.BAD_REPLY: self.bad_reply, Again.PUSHBACK: self.pushback}[again]
-        return random * min(base * 2.0 ** min(count - 1, 30), cap)
+        return random * min(base * 2.0 ** min(max(count - 1, 0), 30), cap)
 
 
 def told_wait(told: float, random: float) -> float:
@@ -119,18 +120,16 @@ class RetryBudget:
         self.spent = False  # whether anything was taken that may still be missing
         self._bucket = TokenBucket(RETRY_TOKENS_A_SECOND, RETRY_TOKENS)
 
-    def take(self, again: Again, now: float) -> float:
-        """Pay for one retry: the instant from which it may start, <= `now` if the budget was not empty."""
-        price = PUSHBACK_TOKENS if again is Again.PUSHBACK else TRANSIENT_TOKENS
+    def take(self, again: Again, tries: Tries, now: float) -> float:
+        """Pay for one more of `tries`: the instant from which it may start, <= `now` if the budget was not empty."""
+        tries.paid = PUSHBACK_TOKENS if again is Again.PUSHBACK else TRANSIENT_TOKENS
         self.spent = True
-        ready = self._bucket.ready_at(price, now)
-        self._bucket.take(price, now)
+        ready = self._bucket.ready_at(tries.paid, now)
+        self._bucket.take(tries.paid, now)
         return ready
 
     def answered(self, tries: Tries | None, now: float) -> None:
-        """A call was answered: the price of its last retry comes back, or a little if it needed none."""
-        price = SUCCESS_TOKENS
-        if tries is not None:
-            price = TRANSIENT_TOKENS if tries.transient else PUSHBACK_TOKENS if tries.pushback else price
+        """A call was answered: the price of its last retry comes back, or a little if it paid for none."""
+        price = SUCCESS_TOKENS if tries is None or not tries.paid else tries.paid
         self._bucket.give(price, 0.0, now)
         self.spent = not self._bucket.is_unused(now)

@@ -189,20 +189,21 @@ class Schedule:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> None:
         """Give back what was held, and learn from how it went."""
         job, lease = attempt.job, attempt.lease
-        quota, used, lane = job.quota, outcome.used, job.lane
-        if outcome.announced is not None:
-            quota.hear(lease, outcome.announced, now)
+        quota, lane = job.quota, job.lane
         if outcome.error is None and outcome.again is NO:
-            quota.give(lease, used, now, OK, outcome.pace)
+            used = quota.give(lease, outcome.used, now, OK, outcome.pace)
             if quota.budget.spent:
                 quota.budget.answered(job.tries, now)
         else:
-            quota.give(lease, used, now, PUSHBACK if outcome.shrink else NEUTRAL)
+            used = quota.give(lease, outcome.used, now, PUSHBACK if outcome.shrink else NEUTRAL)
             if outcome.gate and outcome.told is not None:
                 quota.told_to_wait(lease, now)
+        if outcome.announced is not None:
+            # After the refund: the provider may have made it, too, before it wrote what remains.
+            quota.hear(lease, outcome.announced, now)
         if outcome.outage or lease.probe or not quota.breaker.calm:
             self._tell_breaker(attempt, outcome, now)
-        if used is not None and job.charged:
+        if job.charged and used is not lease.cost:
             refund(job, job.charged - quota.share_of(used))
         if lane is not None and lane.limited:
             self._wake_all(lane.leave())
@@ -233,7 +234,7 @@ class Schedule:
         if outcome.gate:
             self.gate(quota, retry_at if told is not None else min(retry_at, now + UNTOLD_GATE))
         if told is None and not excused and (outcome.outage or outcome.shrink):
-            affordable_at = quota.budget.take(again, now)
+            affordable_at = quota.budget.take(again, tries, now)
             if affordable_at > now and outcome.outage and not quota.breaker.trusted:
                 return OVER
             retry_at = max(retry_at, affordable_at)
