@@ -105,11 +105,11 @@ LATELY = MINUTE  # seconds after which an answer is no more among them
 class Pace:
     """Spaces calls where even one at a time is refused; `bucket` is None as long as that is not known to be so."""
 
-    __slots__ = ("_growth", "_hold", "_next", "answers", "bucket")
+    __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
 
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None
-        self.answers: deque[float] = deque(maxlen=RECENT)
+        self._answers: deque[float] = deque(maxlen=RECENT)
         self._growth = GROWTH
         self._hold = 1.0  # seconds until the rate grows
         self._next = 0.0
@@ -118,7 +118,7 @@ class Pace:
         """The first refusal of an episode came. True if there is a bucket now that was not there."""
         rate = CUT * self._recent(now)
         if self.bucket is None:
-            if len(self.answers) < 2:
+            if len(self._answers) < 2:
                 return False  # nothing got through yet from which to take a rate
             self.bucket = TokenBucket(rate, 1.0)
             self._next = now + self._hold
@@ -130,7 +130,8 @@ class Pace:
         return False
 
     def succeeded(self, now: float) -> None:
-        """A call was answered, and noted in `answers`, while calls are spaced."""
+        """A call was answered."""
+        self._answers.append(now)
         if self.bucket is not None and now >= self._next and not self.bucket.is_unused(now):
             self._next = now + 1.0
             self._retune(self.bucket.rate * (1 + self._growth), now)
@@ -140,7 +141,7 @@ class Pace:
 
     def _recent(self, now: float) -> float:
         """Answers a second, lately: from before a pause they say nothing of what is taken now."""
-        answers = self.answers
+        answers = self._answers
         while answers and answers[0] < now - LATELY:
             answers.popleft()
         return len(answers) / max(now - answers[0], 1e-3) if answers else 0.0

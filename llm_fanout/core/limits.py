@@ -107,7 +107,9 @@ class TokenBucket:
     def give(self, taken: float, used: float, now: float) -> None:
         """Refund what was not used, or book the debt."""
         if used > taken:
+            burst = self.burst
             self.take(used - taken, now)
+            self.burst = burst  # nobody was admitted with a debt
         elif used < taken:
             self._owed -= (taken - used) / self.rate
 

@@ -274,9 +274,7 @@ class Quota:
 
     def _succeeded(self, lease: Lease, now: float, pace: float | None) -> None:
         adaptive = self.adaptive
-        self.pace.answers.append(now)
-        if self.pace.bucket is not None:
-            self.pace.succeeded(now)
+        self.pace.succeeded(now)
         if self.slots.in_use >= adaptive.growth_from:
             silent = pace is not None and not (self._rates.buckets or adaptive.was_refused)
             adaptive.succeeded(lease.epoch, pace if silent else None)

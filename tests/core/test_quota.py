@@ -92,10 +92,10 @@ def test_headroom_leaves_a_share_of_every_rate() -> None:
     quota = Quota(Limits(rpm=100, tpm=6_000, rpd=100, headroom=0.9))
     by_name = {name: bucket for _, bucket, name in quota._buckets}
 
-    taken(quota, 10, cost=Cost(tokens=60.0))
+    taken(quota, 10, cost=Cost(tokens=10.0))
 
     assert by_name["requests"].ready_at(1.0, 0.0) == pytest.approx(60.0)
-    assert by_name["tokens"].ready_at(10.0, 0.0) == pytest.approx(600 / (590 / 60))
+    assert by_name["tokens"].ready_at(10.0, 0.0) == pytest.approx(100 / (590 / 60))
     assert by_name["day"].ready_at(1.0, 0.0) >= DAY
 
 

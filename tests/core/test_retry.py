@@ -182,7 +182,7 @@ def test_the_budget_fills_up_by_itself(start: float) -> None:
 
 @pytest.mark.parametrize(
     ("tries", "again"),
-    [(Tries(transient=2), Again.TRANSIENT), (Tries(pushback=1), Again.PUSHBACK)],
+    [(Tries(transient=2, paid=14.0), Again.TRANSIENT), (Tries(pushback=1, paid=5.0), Again.PUSHBACK)],
 )
 def test_an_answer_brings_back_the_price_of_its_retry(tries: Tries, again: Again) -> None:
     """A retry that helped was free: the next one may go as soon as it could."""
@@ -195,7 +195,7 @@ def test_an_answer_brings_back_the_price_of_its_retry(tries: Tries, again: Again
     assert budget.take(again, Tries(), 50.0) == pytest.approx(before)
 
 
-@pytest.mark.parametrize("tries", [None, Tries(bad_reply=1)])
+@pytest.mark.parametrize("tries", [None, Tries(bad_reply=1), Tries(pushback=3)])
 def test_an_answer_that_needed_no_retry_brings_a_little(tries: Tries | None) -> None:
     """Fourteen of them pay for one transient retry."""
     budget = RetryBudget()
