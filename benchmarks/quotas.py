@@ -39,7 +39,6 @@ from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.sim import Box, SimConfig
 
 MODEL = "sim/x"
-BURST_SECONDS = 10.0  # of the box, by default; that of the client is one second: 10 % of it
 SIZES = (100.0, 8_000.0)  # true tokens of a call, log-uniform; a quarter of them is the answer
 GROWN = 5  # times the width at which it counts as regrown
 COMPARE = {">=": ge, "<=": le}
@@ -106,7 +105,7 @@ class Scenario:
 def of_rate(row: Scenario) -> float:
     """(N - burst) / rate + latency."""
     rate = (row.box.rpm or 0.0) / 60
-    return (row.calls - rate * BURST_SECONDS) / rate + row.box.latency
+    return (row.calls - row.box.request_burst) / rate + row.box.latency
 
 
 def of_cap(row: Scenario) -> float:
@@ -119,6 +118,7 @@ NO_REFUSAL = Figure("refused", "<=", 0.0)
 FAULTS = {"500": 0.02, "502": 0.01, "503": 0.01, "reset": 0.005, "truncated": 0.005}
 TOKENS = SimConfig(tpm=200_000, latency=1.0, seed=2)
 HINTLESS = SimConfig(rpm=600, hints="none", headers="none", latency=1.0, seed=4)
+HINTLESS_FIGURES = (DONE, Figure("refused/answer", "<=", 0.3, 0.2), Figure("makespan", "<=", 1.4, 1.1))
 CAP = SimConfig(max_in_flight=4, latency=0.12, seed=5, hints="none", headers="none")
 OUTAGE = SimConfig(latency=1.0, seed=7)
 CAP_FIGURES = (DONE, Figure("refused/answer", "<=", 0.25), Figure("makespan", "<=", 1.5, 1.2))
@@ -155,13 +155,8 @@ SCENARIOS = (
         (DONE, Figure("refused/answer", "<=", 0.02), Figure("makespan", "<=", 1.15, 1.05)),
         bound=of_rate,
     ),
-    Scenario(
-        "no-hints",
-        HINTLESS,
-        400,
-        (DONE, Figure("refused/answer", "<=", 0.3, 0.2), Figure("makespan", "<=", 1.4, 1.1)),
-        bound=of_rate,
-    ),
+    Scenario("no-hints", HINTLESS, 400, HINTLESS_FIGURES, bound=of_rate),
+    Scenario("no-hints-burst-2", replace(HINTLESS, burst=2.0), 200, HINTLESS_FIGURES, bound=of_rate, extra=True),
     Scenario("cap-4", CAP, 1_000, CAP_FIGURES, bound=of_cap),
     Scenario("cap-4-of-1s", replace(CAP, latency=1.0), 1_000, CAP_FIGURES, bound=of_cap, extra=True),
     Scenario("regrow", CAP, 2_000, (DONE, Figure("round trips", "<=", 30)), grows=400, rounds=3),
@@ -277,19 +272,27 @@ def show(row: Scenario, rounds: list[dict[str, float]]) -> None:
 
 def table(rows: Iterable[Scenario]) -> None:
     """What the rows are."""
-    print(f"{'':18}{'N':>6}{'latency':>9}{'bound s':>9}  told / box")
+    print(f"{'':18}{'N':>6}{'width':>10}{'latency':>9}{'bound s':>9}  told / box")
     for row in rows:
-        bound = "" if row.bound is None else f"{row.bound(row):.1f}"
-        told = ", ".join(
-            f"{name}={value:g}" if isinstance(value, float | int) else f"{name}={value}"
-            for name, value in row.limits.stated().items()
-        )
-        fields = ("rpm", "tpm", "max_in_flight", "settle", "hints", "headers", "outage", "seed")
-        box = ", ".join(
-            f"{name}={getattr(row.box, name)}" for name in fields if getattr(row.box, name) != getattr(DEFAULT, name)
-        )
-        mark = "*" if row.extra else ""
-        print(f"{row.name + mark:18}{row.calls:>6}{row.box.latency:>9.2f}{bound:>9}  {told or 'nothing'} / {box or 'plain'}")
+        name, bound = row.name + "*" * row.extra, "" if row.bound is None else f"{row.bound(row):.1f}"
+        width = str(row.limits.max_concurrency or "64-1,000")
+        what = f"{_told(row)} / {_box(row)}{SIZED if row.sized else ''}{GROWS.format(row.grows) if row.grows else ''}"
+        print(f"{name:18}{row.calls:>6}{width:>10}{row.box.latency:>9.2f}{bound:>9}  {what}")
+
+
+SIZED = f"; sizes {SIZES[0]:g} to {SIZES[1]:g} tokens, a quarter of it answer, max_tokens 4x the answer"
+GROWS = "; 10x the cap after {} answers"
+
+
+def _told(row: Scenario) -> str:
+    stated = {name: value for name, value in row.limits.stated().items() if name != "max_concurrency"}
+    return ", ".join(f"{name}={value}" for name, value in stated.items()) or "nothing"
+
+
+def _box(row: Scenario) -> str:
+    fields = ("rpm", "tpm", "max_in_flight", "burst", "settle", "hints", "headers", "outage", "faults", "seed")
+    said = {name: getattr(row.box, name) for name in fields}
+    return ", ".join(f"{name}={value}" for name, value in said.items() if value != getattr(DEFAULT, name))
 
 
 DEFAULT = SimConfig()
