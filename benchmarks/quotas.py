@@ -3,7 +3,8 @@
 One question: how much of what the provider allows is used, and how many requests are refused or sent once more? What is
 counted is what the box saw, never the client's word; the one exception is the outage that refuses connections, in which
 the box is not there to count, so the client's attempts are counted too. Every row is in SCENARIOS: how many calls, how wide,
-which box, and what it must reach. Calls are handed in all at once.
+which box, and what it must reach. Calls are handed in all at once. The box admits a burst of ten seconds' worth, unless a
+row says otherwise; the client, told a rate, takes one second's worth.
 
     utilisation  starts / (quota x time with work waiting), in calls or true tokens; the time lasts from the first start to
                  the last, which is not counted itself
