@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +11,61 @@ from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any, TypeVar
 
+from llm_fanout.core.job import Attempt, Job, Outcome, Verdict
+from llm_fanout.core.quota import Quota
+from llm_fanout.errors import Unavailable
+
 T = TypeVar("T")
 Simulate = Callable[[Callable[[], Coroutine[Any, Any, T]]], T]
+
+
+class Step:
+    """The payload of a job for the engine; it notes what happens to it."""
+
+    def __init__(self, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> None:
+        self.shell: Any = None
+        self.perform = perform
+        self.timeout = timeout
+        self.attempt: Attempt | None = None
+        self.begun = 0
+        self.ended_at: list[float] = []
+        self.outcomes: list[Outcome] = []
+
+    def late(self) -> Outcome:
+        return Outcome(error=Unavailable(f"late after {self.timeout} s", kind="timeout"))
+
+    def started(self, attempt: Attempt) -> contextvars.Context:
+        self.attempt = attempt
+        self.begun += 1
+        return contextvars.copy_context()
+
+    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        self.ended_at.append(now)
+        self.outcomes.append(outcome)
+
+    @property
+    def errors(self) -> list[str]:
+        """What its attempts ended with."""
+        return [str(outcome.error) for outcome in self.outcomes]
+
+
+async def nothing() -> Outcome:
+    """An attempt that succeeds at once."""
+    return Outcome()
+
+
+async def forever() -> Outcome:
+    """An attempt that takes an hour."""
+    await asyncio.sleep(3600)
+    return Outcome()
+
+
+def job(
+    quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None
+) -> tuple[Job, Step]:
+    """A job of the engine, and its payload."""
+    step = Step(perform, timeout)
+    return Job(quota, payload=step), step
 
 
 async def consume(run: Awaitable[T]) -> T:

@@ -17,7 +17,8 @@ from llm_fanout import Endpoint, Prompt
 from llm_fanout.llm.endpoint import place_of
 from llm_fanout.llm.lanes import SdkLane, WireLane
 from llm_fanout.llm.prompt import Request, Settings
-from llm_fanout.llm.wire import Answer, Timeouts
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import Answer
 
 REQUEST = Request.of(
     "gpt-x",
@@ -49,7 +50,7 @@ async def test_the_wire_lane_sends_one_body() -> None:
     wire = FakeWire()
     lane = WireLane(wire, place_of(Endpoint("openai/gpt-x", base_url=URL, api_key="sk-key-123")))
 
-    answer = await lane.send(REQUEST)
+    answer = await lane.send(REQUEST, Timeouts())
 
     url, headers, body = wire.sent[0]
     assert url == f"{URL}/chat/completions"
@@ -93,7 +94,7 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     client, answers, seen = mocked
     answers.append({"status_code": status, "headers": {"retry-after": "7"}, "content": b'{"odd": "body"}'})
 
-    got, headers, body = await SdkLane(client).send(REQUEST)
+    got, headers, body = await SdkLane(client).send(REQUEST, Timeouts())
 
     assert (got, headers["retry-after"], body) == (status, "7", b'{"odd": "body"}')
     assert len(seen) == 1

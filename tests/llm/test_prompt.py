@@ -77,9 +77,9 @@ def test_settings_sort_the_options() -> None:
     settings = Settings.of({"temperature": 0.5, "seed": None, "timeout": 3, "max_retries": 1, "instructions": "brief"})
 
     assert settings.params == {"temperature": 0.5}
-    assert (settings.timeout, settings.instructions) == (3, "brief")
+    assert (settings.timeouts.total, settings.instructions) == (3, "brief")
     assert (settings.retry.max_retries, settings.retry.retry_for) == (1, inf)
-    assert Settings.of({}).timeout == 600
+    assert Settings.of({}).timeouts.total == 600
 
 
 def test_max_tokens_by_either_name() -> None:

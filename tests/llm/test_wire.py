@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 from support import in_thread
 
-from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge, Timeouts, read_all
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge, read_all
 
 
 class Server:
