@@ -82,6 +82,10 @@ class Task(Generic[R_co]):
         self.args: tuple[Any, ...] = args
         self.id = id
 
+    def __repr__(self) -> str:
+        name = getattr(self.fn, "__qualname__", repr(self.fn))
+        return f"<Task {name}>" if self.id is None else f"<Task {self.id!r}: {name}>"
+
 
 class Executor:
     """Runs any async function many times, as fast as its limits allow; a failure is a Result, never an exception.

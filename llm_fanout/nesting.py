@@ -6,6 +6,7 @@ goes on. Its timeout rests meanwhile. Runs from within go before those from with
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -42,11 +43,12 @@ class Enclosing:
         if self._waits == 1:
             self._engine.lend(self._attempt)
 
-    async def go_on(self) -> None:
-        """It waits no more: come back when it has a slot."""
+    def go_on(self) -> asyncio.Future[None] | None:
+        """It waits no more: done when it has a slot. None where that need not be waited for: it is being cancelled, say."""
         self._waits -= 1
-        if self._waits == 0 and self.is_on(self._engine):
-            await self._engine.reclaim(self._attempt)
+        if self._waits or not self.is_on(self._engine) or self._attempt.job.cancelled:
+            return None
+        return self._engine.reclaim(self._attempt)
 
 
 ENCLOSING: ContextVar[Enclosing | None] = ContextVar("llm_fanout_enclosing", default=None)
@@ -75,5 +77,6 @@ async def lending(engine: Engine) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for each in lenders:
-            await each.go_on()
+        for slot in [each.go_on() for each in lenders]:  # all ask at once: this may be cancelled while it waits
+            if slot is not None:
+                await slot

@@ -60,9 +60,7 @@ async def forever() -> Outcome:
     return Outcome()
 
 
-def job(
-    quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None
-) -> tuple[Job, Step]:
+def job(quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> tuple[Job, Step]:
     """A job of the engine, and its payload."""
     step = Step(perform, timeout)
     return Job(quota, payload=step), step
