@@ -95,7 +95,7 @@ class Executor:
 
     Args:
         max_concurrency: Calls at once, >= 1. A call that waits to be tried again is not one of them, nor one that waits
-            for a run of this executor that it has started itself: runs may be nested to any depth.
+            for a run of an executor that it has started itself: runs may be nested to any depth.
         rate: How often a call may start, retries included. `Limits(rpm=, rpd=, burst=, headroom=)`, or an
             `aiolimiter.AsyncLimiter`, also one that other code uses: each attempt acquires it once before it takes a slot,
             waiters are served in their order, and it belongs to one event loop.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
+from contextlib import nullcontext
 from html import escape
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -46,7 +47,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._tally = Tally(total=len(source) if isinstance(source, Sized) else total)
         self._shelf: Shelf[T] = Shelf()
         reporter = Reporter(progress, self._tally)
-        self._engine = engine
+        self._waiting = lending if terms.nests else nullcontext
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
 
@@ -154,7 +155,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
     async def _wait(self, waiting: Awaitable[object]) -> None:
         """Await `waiting` while others may use the slot of the attempt that we are in, if we are in one. Cancelled, end the
         run before the slot is asked back: it may be one of its own calls that has it."""
-        async with lending(self._engine):
+        async with self._waiting():
             try:
                 await waiting
             except asyncio.CancelledError:

@@ -188,32 +188,6 @@ def test_a_loop_without_calls_has_no_timer(simulate: Simulate[Any]) -> None:
     assert simulate(main) == []
 
 
-def test_a_call_that_is_cut_off_while_it_waits_for_a_slot_again(simulate: Simulate[Any]) -> None:
-    """An attempt that was cancelled while its slot was coming back gets it without anybody waiting, and gives it back."""
-
-    async def main() -> Any:
-        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
-        first, step = job(quota, forever)
-        second, other = job(quota, forever)
-        engine.hand_in([first, second])
-        attempt = step.attempt
-        assert attempt is not None
-        engine.lend(attempt)
-        back = engine.reclaim(attempt)
-        back.cancel()
-        engine.cancel([second])
-        await asyncio.sleep(1)
-        in_use = quota.slots.in_use
-        engine.cancel([first])
-        await asyncio.sleep(1)
-        return in_use, quota.slots.in_use, step.errors, other.begun
-
-    in_use, after, errors, begun = simulate(main)
-
-    assert (in_use, after, begun) == (1, 0, 1)
-    assert errors == ["the call was cancelled before it was answered"]
-
-
 def test_the_run_that_is_over_is_not_kept_by_its_timeouts(simulate: Simulate[Any]) -> None:
     """What a run's calls brought is free as soon as nobody has the report, though others keep the loop's shell busy."""
 
