@@ -17,7 +17,7 @@ import pytest
 import respx
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from support import consume, in_thread
+from support import completion, consume, in_thread
 
 from llm_fanout import (
     ConfigError,
@@ -507,16 +507,3 @@ async def test_a_call_gives_up_after_its_patience(box: Box) -> None:
     assert result.error is not None
     assert result.error.kind == "rate_limited"
     assert time.monotonic() - begun < 30
-
-
-def completion(text: str) -> dict[str, Any]:
-    """A chat completion that says `text`."""
-    message = {"role": "assistant", "content": text}
-    return {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "gpt-x",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
