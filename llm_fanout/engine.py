@@ -141,9 +141,12 @@ class Engine:
         if len(self._shells) > 1:
             self._bury_the_dead()
         begun = []
-        while (attempt := self._schedule.start(now)) is not None:
+        schedule = self._schedule
+        while (attempt := schedule.start(now)) is not None:
             begun.append(attempt)
-        return begun, self._schedule.next_timer()
+            if not schedule.awake:
+                break
+        return begun, schedule.next_timer()
 
     def _begin(self, attempts: list[Attempt], timer: float | None) -> None:
         """Start `attempts`, each on its loop, and see to what else follows from a change."""

@@ -63,7 +63,10 @@ class Shell:
 
     def begin(self, attempt: Attempt) -> None:
         """Start the task of `attempt`, or let it go on if it has one."""
-        self._here(self._begin, attempt)
+        if threading.get_ident() == self._thread:
+            self._begin(attempt)
+        else:
+            self._here(self._begin, attempt)
 
     def abort(self, attempt: Attempt) -> None:
         """Cancel the task of `attempt`; its clean-up is awaited before it counts as ended."""

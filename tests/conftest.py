@@ -33,6 +33,26 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many histories the simulations run, or which one alone."""
+    parser.addoption("--seeds", type=int, default=None, help="simulate the first so many seeds")
+    parser.addoption("--seed", type=int, default=None, help="simulate this seed alone")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Deal the seeds out to a simulation in chunks, as its module's SEEDS and CHUNK say."""
+    if "seeds" in metafunc.fixturenames:
+        metafunc.parametrize("seeds", _chunks(metafunc.config, metafunc.module), ids=lambda chunk: f"from_{chunk.start}")
+
+
+def _chunks(config: pytest.Config, module: Any) -> list[range]:
+    alone = config.getoption("seed")
+    if alone is not None:
+        return [range(alone, alone + 1)]
+    number = config.getoption("seeds") or module.SEEDS
+    return [range(first, min(first + module.CHUNK, number)) for first in range(0, number, module.CHUNK)]
+
+
 @pytest.fixture
 def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate[Any]:
     """Runs an async function on a loop whose time passes at once: sleeps cost nothing, and are exact."""

@@ -133,11 +133,11 @@ class Branch:
 
     __slots__ = ("above", "below", "clock", "credit", "entry", "jobs", "lane", "per_cost", "stalled", "tag", "tree")
 
-    def __init__(self, lane: Lane | None, above: Branch | None, tree: Tree) -> None:
+    def __init__(self, lane: Lane, above: Branch | None, tree: Tree) -> None:
         self.lane = lane
         self.above = above
         self.tree = tree
-        self.per_cost = 1.0 if lane is None else 1.0 / lane.weight
+        self.per_cost = 1.0 / lane.weight
         self.tag = 0.0
         self.clock = 0.0  # the tag of the branch below that was picked last
         self.credit = 0.0  # cost that was charged and then not used: taken off the next charge
@@ -148,6 +148,7 @@ class Branch:
 
     def queue_up(self) -> None:
         """Stand among its siblings, and see to it that those above do."""
+        self.tree.look_again()
         branch, above = self, self.above
         while above is not None and not branch.stalled and branch.entry is None:
             branch.tag = max(branch.tag, above.clock)
@@ -180,7 +181,7 @@ class Branch:
                 heappop(below)  # it has been queued anew since
                 continue
             lane = branch.lane
-            if lane is None or not (lane.paused or lane.running >= lane.max_concurrency):
+            if not (lane.paused or lane.running >= lane.max_concurrency):
                 return branch
             heappop(below)
             branch.entry = None
@@ -188,17 +189,18 @@ class Branch:
             lane.stalled.append(branch)
         return None
 
-    def charge(self, cost: float) -> None:
-        """One of its jobs starts: its tag rises, and it goes back among its siblings, where it was the first."""
+    def charge(self, cost: float, above: Branch) -> None:
+        """One of its jobs starts: its tag rises, and it goes back among its siblings below `above`."""
         cost *= self.per_cost
         if self.credit:
             back = min(self.credit, cost)
             self.credit -= back
             cost -= back
         self.tag += cost
-        if self.above is not None and (self.jobs or self.below):
-            self._stand(self.above)
+        if self.jobs or self.below:
+            self._stand(above)
         else:
+            heappop(above.below)
             self.entry = None
 
     def _stand(self, above: Branch) -> None:
@@ -224,7 +226,7 @@ class Tree:
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
         self.serial = 0
-        self.root = Branch(None, None, self)
+        self.root = Branch(Lane(), None, self)
         # The only branch with jobs, where that is known: it has every turn, and is charged nothing, for nobody else waits.
         self._lone: Branch | None = None
 
@@ -234,10 +236,10 @@ class Tree:
         heappush(branch.jobs, (job.rank, job.place, job))
         if branch is self._lone:
             return
-        self.look_again()
         if branch.entry is None:
             branch.queue_up()
         else:
+            self.look_again()
             branch.rank_up()
 
     def look_again(self) -> None:
@@ -254,7 +256,8 @@ class Tree:
         branch, alone = self.root, True
         while True:
             if branch.below and (below := branch.first_below()) is not None:
-                branch.clock = max(branch.clock, below.tag)  # also while it only waits: nobody who comes later is before it
+                if branch.clock < below.tag:
+                    branch.clock = below.tag  # also while it only waits: nobody who comes later is before it
                 alone = alone and len(branch.below) == 1
                 branch = below
                 continue
@@ -262,7 +265,7 @@ class Tree:
                 return None
             job = branch.first_job()
             if job is not None and branch.entry is not None and (job.rank >= DEFAULT or job.rank == branch.entry[0]):
-                if alone and branch.lane is not None and not branch.lane.limited:
+                if alone and not branch.lane.limited:
                     self._lone = branch
                 return job
             # Those before it were cancelled: it is less urgent than it looked, or has nothing any more.
@@ -279,21 +282,31 @@ class Tree:
         if branch is self._lone:
             job.charged = 0.0
             if not branch.jobs:
-                branch.entry = self._lone = None
+                self._clear(branch)
             return
         job.charged = cost
-        while (lane := branch.lane) is not None:
-            branch.charge(cost)
-            if lane.limited:
-                lane.running += 1
-            assert branch.above is not None  # only the root has none, and it belongs to no lane
-            branch = branch.above
+        while (above := branch.above) is not None:
+            # Alone among its siblings it is charged nothing, either: nobody is kept waiting.
+            if len(above.below) > 1 or not (branch.jobs or branch.below):
+                branch.charge(cost, above)
+            if branch.lane.limited:
+                branch.lane.running += 1
+            branch = above
+
+    def _clear(self, lone: Branch) -> None:
+        """The only branch with jobs has none any more."""
+        self._lone = None
+        branch = lone
+        while (above := branch.above) is not None:
+            branch.entry = None
+            above.below.clear()
+            branch = above
 
 
 def refund(job: Job, cost: float) -> None:
     """`job` was charged `cost` more than it used: its lanes get it back with their next start, as long as they have more."""
     branch = job.branch
-    while cost > 0 and branch is not None and branch.above is not None:
-        if branch.entry is not None:
+    while cost > 0 and branch is not None and (above := branch.above) is not None:
+        if branch.entry is not None and len(above.below) > 1:
             branch.credit += cost * branch.per_cost
-        branch = branch.above
+        branch = above

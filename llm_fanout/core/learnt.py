@@ -97,11 +97,11 @@ RECENT = 20  # answers from which the present rate is taken
 class Pace:
     """Spaces calls where even one at a time is refused; `bucket` is None as long as that is not known to be so."""
 
-    __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
+    __slots__ = ("_growth", "_hold", "_next", "answers", "bucket")
 
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None
-        self._answers: deque[float] = deque(maxlen=RECENT)
+        self.answers: deque[float] = deque(maxlen=RECENT)
         self._growth = GROWTH
         self._hold = 1.0  # seconds until the rate grows
         self._next = 0.0
@@ -110,7 +110,7 @@ class Pace:
         """The first refusal of an episode came. True if there is a bucket now that was not there."""
         rate = CUT * self._recent(now)
         if self.bucket is None:
-            if len(self._answers) < 2:
+            if len(self.answers) < 2:
                 return False  # nothing got through yet from which to take a rate
             self.bucket = TokenBucket(rate, 1.0)
             self._next = now + self._hold
@@ -122,8 +122,7 @@ class Pace:
         return False
 
     def succeeded(self, now: float) -> None:
-        """A call was answered."""
-        self._answers.append(now)
+        """A call was answered, and noted in `answers`, while calls are spaced."""
         if self.bucket is not None and now >= self._next:
             self._next = now + 1.0
             self._retune(self.bucket.rate * (1 + self._growth), now)
@@ -133,7 +132,7 @@ class Pace:
 
     def _recent(self, now: float) -> float:
         """Answers a second, lately."""
-        return len(self._answers) / max(now - self._answers[0], 1e-3) if self._answers else 0.0
+        return len(self.answers) / max(now - self.answers[0], 1e-3) if self.answers else 0.0
 
     def _retune(self, rate: float, now: float) -> None:
         assert self.bucket is not None

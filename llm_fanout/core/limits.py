@@ -73,13 +73,16 @@ class TokenBucket:
     Args:
         rate: Units a second, > 0.
         burst: Units that may go at once, > 0. A larger amount waits for the full bucket and overdraws it.
+        stretches: Whether the burst becomes as large as the largest amount that was taken. The bound above stays; but
+            reservations that are mostly given back later do not keep others waiting that would fit beside them.
     """
 
-    __slots__ = ("_owed", "_since", "burst", "rate")
+    __slots__ = ("_owed", "_since", "burst", "rate", "stretches")
 
-    def __init__(self, rate: float, burst: float) -> None:
+    def __init__(self, rate: float, burst: float, *, stretches: bool = False) -> None:
         self.rate = rate
         self.burst = burst
+        self.stretches = stretches
         self._since = -inf
         self._owed = 0.0
 
@@ -97,7 +100,8 @@ class TokenBucket:
         burst = max(unit, quantity / MINUTE) if burst is None else min(burst, quantity)
         # A half-open minute that opens with a full burst sees burst + rate * 60 units, less the step that would fall
         # exactly on its open end. Solving for rate keeps the sum at `quantity`.
-        return cls(max(quantity - (burst - unit), min(unit, quantity) or quantity / MINUTE) / MINUTE, burst)
+        rate = max(quantity - (burst - unit), min(unit, quantity) or quantity / MINUTE) / MINUTE
+        return cls(rate, burst, stretches=not unit)
 
     def ready_at(self, amount: float, now: float) -> float:
         """The instant at which `amount` fits. Does not depend on `now`, so a timer set to it fires once."""
@@ -110,6 +114,8 @@ class TokenBucket:
         if now > self._since + self._owed:
             self._since, self._owed = now, 0.0
         self._owed += amount / self.rate
+        if amount > self.burst and self.stretches:
+            self.burst = amount
 
     def give(self, taken: float, used: float, now: float) -> None:
         """Refund what was not used, or book the debt."""
@@ -134,7 +140,7 @@ class TokenBucket:
     def retune(self, other: TokenBucket, now: float) -> None:
         """Adopt the figures of `other`; as many units as were missing from full are missing still."""
         missing = max(0.0, self.full_at - now) * self.rate
-        self.rate, self.burst = other.rate, other.burst
+        self.rate, self.burst = other.rate, max(other.burst, self.burst if self.stretches else 0.0)
         self._since, self._owed = now, missing / self.rate
 
     def is_unused(self, now: float) -> bool:

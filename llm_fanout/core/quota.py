@@ -40,11 +40,11 @@ class Lease:
 
     __slots__ = ("buckets", "calls_before", "cost", "epoch", "probe", "slot", "tokens_before")
 
-    def __init__(self, quota: Quota, cost: Cost, *, probe: bool) -> None:
+    def __init__(self, quota: Quota, cost: Cost) -> None:
         self.buckets = quota._buckets
         self.cost = cost
         self.epoch = quota.adaptive.epoch
-        self.probe = probe
+        self.probe = False
         self.calls_before = quota._calls  # all that the quota had ever granted
         self.tokens_before = quota._tokens
         self.slot = True
@@ -184,7 +184,9 @@ class Quota:
             bucket.take(cost[unit], now)
         if self._permits is not None:
             self._permits.take(1.0, now)
-        lease = Lease(self, cost, probe=not self.breaker.closed and self.breaker.take())
+        lease = Lease(self, cost)
+        if not self.breaker.closed:
+            lease.probe = self.breaker.take()
         self._calls += 1
         self._tokens += cost[0]
         return lease
@@ -261,7 +263,9 @@ class Quota:
 
     def _succeeded(self, lease: Lease, now: float, pace: float | None) -> None:
         adaptive = self.adaptive
-        self.pace.succeeded(now)
+        self.pace.answers.append(now)
+        if self.pace.bucket is not None:
+            self.pace.succeeded(now)
         if self.slots.in_use >= adaptive.growth_from:
             silent = pace is not None and not (self._rates.buckets or adaptive.was_refused)
             adaptive.succeeded(lease.epoch, pace if silent else None)

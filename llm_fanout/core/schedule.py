@@ -72,7 +72,7 @@ class Schedule:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._lines: dict[Quota, _Line] = {}
-        self._awake: dict[_Line, None] = {}  # lines worth a look, in turn: an ordered set
+        self.awake: dict[_Line, None] = {}  # lines worth a look, in turn: an ordered set; if empty, `start` gives nothing
         self._timers: list[tuple[float, int, Job | _Line]] = []
         self._anyone = Lane()
         self._count = 0
@@ -92,8 +92,8 @@ class Schedule:
         """
         if self._timers and self._timers[0][0] <= now:
             self._ring(now)
-        while self._awake:
-            line = next(iter(self._awake))
+        while self.awake:
+            line = next(iter(self.awake))
             if line.returning:
                 if (attempt := self._return(line)) is not None:
                     return attempt
@@ -101,7 +101,7 @@ class Schedule:
                 continue
             job = line.head()
             if job is None:
-                del self._awake[line]
+                del self.awake[line]
                 line.quota.waits_for(None, now)
                 continue
             ready = line.quota.ready_at(job.cost, now)
@@ -153,7 +153,7 @@ class Schedule:
         """`attempt` wants to go on: `start` gives it out again when it has a slot."""
         line = self._line(attempt.job.quota)
         line.returning.append(attempt)
-        self._awake[line] = None
+        self.awake[line] = None
 
     def pause(self, lane: Lane) -> None:
         """Start nothing of `lane`, nor of those below it, until `resume`."""
@@ -172,13 +172,13 @@ class Schedule:
         """Look at `quota` again: something of it has changed (a permit was granted, say)."""
         line = self._lines.get(quota)
         if line is not None:
-            self._awake[line] = None
+            self.awake[line] = None
 
     def forget(self, quota: Quota) -> None:
         """`quota` is not used any more; nothing waits for it."""
         line = self._lines.pop(quota, None)
         if line is not None:
-            self._awake.pop(line, None)
+            self.awake.pop(line, None)
 
     def _line(self, quota: Quota) -> _Line:
         line = self._lines.get(quota)
@@ -189,7 +189,7 @@ class Schedule:
     def _enter(self, job: Job) -> None:
         line = self._line(job.quota)
         line.push(job, job.lane or self._anyone)
-        self._awake[line] = None
+        self.awake[line] = None
 
     def _begin(self, line: _Line, job: Job, now: float) -> Attempt:
         line.begin(job)
@@ -199,11 +199,11 @@ class Schedule:
             job.first_start = now
         job.running = attempt = Attempt(job, line.quota.take(job.cost, now), now)
         if line.quota.is_full:
-            del self._awake[line]  # no need to look: whatever gives a slot back wakes it
+            del self.awake[line]  # no need to look: whatever gives a slot back wakes it
             line.quota.waits_for(None if line.is_empty else "concurrency", now)
-        elif len(self._awake) > 1:
-            del self._awake[line]
-            self._awake[line] = None  # to the end: lines take turns
+        elif len(self.awake) > 1:
+            del self.awake[line]
+            self.awake[line] = None  # to the end: lines take turns
         return attempt
 
     def _return(self, line: _Line) -> Attempt | None:
@@ -278,7 +278,7 @@ class Schedule:
         heappush(self._timers, (until, self._count, job))
 
     def _sleep(self, line: _Line, ready: float) -> None:
-        del self._awake[line]
+        del self.awake[line]
         if ready < line.timer:
             line.timer = ready
             self._count += 1

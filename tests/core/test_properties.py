@@ -6,41 +6,80 @@ import random
 from math import inf
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from llm_fanout.core.announced import Window
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State, Verdict
+from llm_fanout.core.lanes import BACKGROUND, DEFAULT, INTERACTIVE, Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import Schedule
 from llm_fanout.core.stated import Limits
 
 SLOTS, RPM, TPM = 3, 120.0, 1_200.0
+STATED = Limits(max_concurrency=SLOTS, rpm=RPM, tpm=TPM, burst=2)
+RATE, BURST = TPM / 60, 2 / RPM * TPM
+
+outcomes = st.builds(
+    Outcome,
+    again=st.sampled_from(Again),
+    told=st.one_of(st.none(), st.floats(0, 40)),
+    gate=st.booleans(),
+    shrink=st.booleans(),
+    outage=st.booleans(),
+    heard=st.booleans(),
+    announced=st.one_of(
+        st.none(),
+        st.fixed_dictionaries(
+            {"requests": st.builds(Window, limit=st.floats(1, 600), remaining=st.floats(0, 600), reset=st.floats(0, 60))}
+        ),
+    ),
+    used=st.one_of(st.none(), st.floats(0, 300).map(Cost)),
+    pace=st.one_of(st.none(), st.floats(0.001, 1)),
+    error=st.one_of(st.none(), st.just(RuntimeError("failed"))),
+)
 
 
 class Histories(RuleBasedStateMachine):
-    """Jobs come, start, fail, are cancelled; gates close; time passes, also a little too little."""
+    """Jobs come, start, fail, are cancelled, lend their slots; gates close, lanes pause; time passes.
+
+    The first quota is stated, the second learns.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.schedule = Schedule(random.Random(1).random)
-        self.quotas = [Quota(Limits(max_concurrency=SLOTS, rpm=RPM, tpm=TPM, burst=2)), Quota(Limits(max_concurrency=1))]
+        self.quotas = [Quota(STATED), Quota()]
+        top = Lane()
+        self.lanes = [Lane(), Lane(weight=3), Lane(top), Lane(top, max_concurrency=2)]
         self.now = 0.0
         self.running: list[Attempt] = []
+        self.lent: list[Attempt] = []
+        self.returning: list[Attempt] = []
         self.jobs: list[Job] = []
         self.ends: dict[Job, int] = {}
         self.not_before: dict[Job, float] = {}
         self.gates = dict.fromkeys(self.quotas, -inf)
         self.starts: list[float] = []
+        self.reserved: list[tuple[float, float]] = []  # instants and tokens, of the first quota
+        self.largest = self.given_back = 0.0
 
     @initialize(start=st.sampled_from([0.0, 1e5, 1.75e9]))
     def begin(self, start: float) -> None:
         self.now = start
 
-    @rule(which=st.integers(0, 1), tokens=st.floats(0, 200), retries=st.integers(0, 3))
-    def add(self, which: int, tokens: float, retries: int) -> None:
-        job = Job(self.quotas[which], Cost(tokens), RetryPolicy(max_retries=retries, retry_for=300))
+    @rule(
+        which=st.integers(0, 1),
+        tokens=st.floats(0, 200),
+        retries=st.integers(0, 3),
+        lane=st.integers(0, 3),
+        rank=st.sampled_from([INTERACTIVE, DEFAULT, DEFAULT, BACKGROUND]),
+    )
+    def add(self, which: int, tokens: float, retries: int, lane: int, rank: int) -> None:
+        policy = RetryPolicy(max_retries=retries, retry_for=300)
+        job = Job(self.quotas[which], Cost(tokens), policy, lane=self.lanes[lane], rank=rank)
         self.jobs.append(job)
         self.schedule.add(job, self.now)
         self.pump()
@@ -49,7 +88,8 @@ class Histories(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         timer = self.schedule.next_timer()
         before = min(self.now + seconds, timer if timer is not None else inf)
-        assert before <= self.now or self.schedule.start(self.now + (before - self.now) * 0.999) is None
+        early = self.now + (before - self.now) * 0.999
+        assert early >= before or self.schedule.start(early) is None, "it could have started before its timer"
         self.now += seconds
         self.pump()
 
@@ -64,20 +104,10 @@ class Histories(RuleBasedStateMachine):
         self.pump()
 
     @precondition(lambda self: self.running)
-    @rule(
-        data=st.data(),
-        outcome=st.builds(
-            Outcome,
-            again=st.sampled_from(Again),
-            told=st.one_of(st.none(), st.floats(0, 40)),
-            gate=st.booleans(),
-            used=st.one_of(st.none(), st.builds(Cost, tokens=st.floats(0, 300))),
-        ),
-    )
+    @rule(data=st.data(), outcome=outcomes)
     def finish(self, data: Any, outcome: Outcome) -> None:
-        attempt = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-        verdict = self.schedule.finish(attempt, outcome, self.now)
-        self.note(attempt.job, outcome, verdict)
+        attempt = self.running[data.draw(st.integers(0, len(self.running) - 1))]
+        self.end(attempt, outcome)
         self.pump()
 
     @precondition(lambda self: self.jobs)
@@ -90,9 +120,24 @@ class Histories(RuleBasedStateMachine):
         if not attempts:
             self.ends[job] = self.ends.get(job, 0) + 1
         for attempt in attempts:
-            self.running.remove(attempt)
-            assert self.schedule.finish(attempt, Outcome(), self.now).over
-            self.ends[job] = self.ends.get(job, 0) + 1
+            assert self.end(attempt, Outcome(Again.TRANSIENT, heard=False)).over
+        self.pump()
+
+    @precondition(lambda self: set(self.running) - set(self.lent))
+    @rule(data=st.data())
+    def lend(self, data: Any) -> None:
+        holding = [attempt for attempt in self.running if attempt not in self.lent]
+        attempt = holding[data.draw(st.integers(0, len(holding) - 1))]
+        self.lent.append(attempt)
+        self.schedule.lend(attempt)
+        self.pump()
+
+    @precondition(lambda self: set(self.lent) - set(self.returning))
+    @rule()
+    def reclaim(self) -> None:
+        attempt = next(attempt for attempt in self.lent if attempt not in self.returning)
+        self.returning.append(attempt)
+        self.schedule.reclaim(attempt)
         self.pump()
 
     @rule(which=st.integers(0, 1), seconds=st.floats(0, 60))
@@ -101,10 +146,25 @@ class Histories(RuleBasedStateMachine):
         self.gates[quota] = max(self.gates[quota], self.now + seconds)
         self.schedule.gate(quota, self.now + seconds)
 
-    def note(self, job: Job, outcome: Outcome, verdict: Verdict) -> None:
+    @rule(lane=st.integers(0, 3))
+    def pause_or_resume(self, lane: int) -> None:
+        if self.lanes[lane].paused:
+            self.schedule.resume(self.lanes[lane])
+        else:
+            self.schedule.pause(self.lanes[lane])
+        self.pump()
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> Verdict:
+        job = attempt.job
+        for attempts in (self.running, self.lent, self.returning):
+            if attempt in attempts:
+                attempts.remove(attempt)
+        if job.quota is self.quotas[0] and outcome.used is not None:
+            self.given_back += max(0.0, job.cost.tokens - outcome.used.tokens)
+        verdict = self.schedule.finish(attempt, outcome, self.now)
         if verdict.over:
             self.ends[job] = self.ends.get(job, 0) + 1
-            return
+            return verdict
         assert verdict.retry_at is not None
         if outcome.told is not None:
             assert verdict.retry_at - self.now - outcome.told + 1e-6 >= 0
@@ -113,26 +173,57 @@ class Histories(RuleBasedStateMachine):
         self.not_before[job] = verdict.retry_at
         if outcome.gate and outcome.told is not None:
             self.gates[job.quota] = max(self.gates[job.quota], verdict.retry_at)
+        return verdict
 
     def pump(self) -> None:
         while (attempt := self.schedule.start(self.now)) is not None:
-            job = attempt.job
-            ahead = [other for other in self.jobs if other.quota is job.quota and other.place < job.place]
-            assert all(other.state is not State.WAITING for other in ahead), "the head of a line was overtaken"
-            assert self.now >= self.not_before.get(job, -inf), "a retry started before its time"
-            assert self.now >= self.gates[job.quota], "a start while the gate was closed"
-            self.running.append(attempt)
-            if job.quota is self.quotas[0]:
-                self.starts.append(self.now)
+            if attempt in self.running:
+                self.lent.remove(attempt)
+                self.returning.remove(attempt)
+                continue
+            self.started(attempt)
+
+    def started(self, attempt: Attempt) -> None:
+        job = attempt.job
+        lane = job.lane
+        assert lane is not None
+        assert not lane.paused, "a start in a paused lane"
+        alike = [other for other in self.jobs if (other.quota, other.lane, other.rank) == (job.quota, lane, job.rank)]
+        ahead = [other for other in alike if other.place < job.place]
+        assert all(other.state is not State.WAITING for other in ahead), "the head of a line was overtaken"
+        assert self.now >= self.not_before.get(job, -inf), "a retry started before its time"
+        assert self.now >= self.gates[job.quota], "a start while the gate was closed"
+        assert not any(other.job.quota is job.quota for other in self.returning), "a start before a slot was returned"
+        self.running.append(attempt)
+        if job.quota is self.quotas[0]:
+            self.starts.append(self.now)
+            self.reserved.append((self.now, job.cost.tokens))
+            self.largest = max(self.largest, job.cost.tokens)
 
     @invariant()
     def slots_are_kept(self) -> None:
-        for quota, slots in zip(self.quotas, (SLOTS, 1), strict=True):
-            assert sum(attempt.job.quota is quota for attempt in self.running) <= slots
+        for quota in self.quotas:
+            holding = [each for each in self.running if each.job.quota is quota and each not in self.lent]
+            assert len(holding) == quota.slots.in_use
+        assert self.quotas[0].slots.in_use <= SLOTS + len(self.lent)
+
+    @invariant()
+    def lanes_keep_their_bounds(self) -> None:
+        bounded = self.lanes[3]
+        assert bounded.running == sum(attempt.job.lane is bounded for attempt in self.running) <= 2
 
     @invariant()
     def no_minute_holds_more_than_rpm(self) -> None:
         assert sum(start > self.now - 60 + 1e-6 for start in self.starts) <= RPM
+
+    @invariant()
+    def no_window_holds_more_than_the_rate(self) -> None:
+        """Tokens reserved in any window that ends now are bounded by burst, rate, and what was given back in all."""
+        taken = 0.0
+        for when, tokens in reversed(self.reserved):
+            taken += tokens
+            bound = max(BURST, self.largest) + RATE * (self.now - when) + self.given_back
+            assert taken <= bound + 1e-3
 
     @invariant()
     def every_job_ends_once(self) -> None:
@@ -142,23 +233,27 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def there_is_always_something_to_wait_for(self) -> None:
         waiting = [job for job in self.jobs if job.state in (State.WAITING, State.PARKED)]
-        if waiting and self.schedule.start(self.now) is None:
+        free = [job for job in waiting if job.lane is not None and not job.lane.paused]
+        if free and self.schedule.start(self.now) is None:
             timer = self.schedule.next_timer()
             assert self.running or (timer is not None and timer < inf)
 
     @invariant()
     def tries_are_bounded(self) -> None:
         for job in self.jobs:
-            assert job.tries.transient <= job.retry.max_retries + 1
+            assert job.tries is None or job.tries.transient <= job.retry.max_retries + 1
 
     def teardown(self) -> None:
-        for attempt in self.running:
+        for attempt in list(self.running):
             self.schedule.finish(attempt, Outcome(), self.now)
         for job in self.jobs:
             if job.state is not State.OVER:
                 self.schedule.cancel(job)
-        assert all(quota._slots.in_use == 0 for quota in self.quotas), "capacity was lost"
+        assert all(quota.slots.in_use == 0 for quota in self.quotas), "capacity was lost"
+        assert self.lanes[3].running == 0, "a lane counts calls that have ended"
 
 
-Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+Histories.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=60, phases=(Phase.explicit, Phase.generate, Phase.shrink)
+)
 TestHistories = Histories.TestCase

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
@@ -226,16 +228,17 @@ def test_a_cancelled_timer_that_was_not_swept_rings_in_vain(schedule: Schedule) 
     assert schedule.start(10.0) is None
 
 
-def test_an_empty_line_is_forgotten(schedule: Schedule) -> None:
-    """A quota for which nothing waits costs nothing, and waking it does no harm."""
+def test_a_forgotten_quota_costs_nothing(schedule: Schedule) -> None:
+    """A quota that is not used any more is dropped; waking or forgetting it again does no harm."""
     quota = Quota()
     schedule.add(Job(quota), 0.0)
-    attempt = begin(schedule, 0.0)
+    schedule.finish(begin(schedule, 0.0), DONE, 1.0)
 
-    assert schedule.start(0.0) is None
-    assert not schedule._lines
-    schedule.finish(attempt, DONE, 1.0)
+    schedule.forget(quota)
+    schedule.forget(quota)
     schedule.wake(quota)
+
+    assert not schedule._lines
     assert schedule.start(1.0) is None
 
 
@@ -265,3 +268,210 @@ def test_a_later_timer_of_a_line_does_not_replace_an_earlier_one(schedule: Sched
 
     assert len(schedule._timers) == 1
     assert schedule.next_timer() == pytest.approx(1.0)
+
+
+OUTAGE = Outcome(Again.TRANSIENT, outage=True, heard=False, error=RuntimeError("down"))
+REFUSED = Outcome(Again.PUSHBACK, gate=True, shrink=True, error=RuntimeError("busy"))
+
+
+def fail_all(schedule: Schedule, quota: Quota, calls: int, now: float) -> list[Job]:
+    """So many calls of `quota`, all under way, that all meet an outage at `now`."""
+    jobs = [Job(quota, retry=RetryPolicy(max_retries=1)) for _ in range(calls)]
+    for job in jobs:
+        schedule.add(job, now)
+    for attempt in [begin(schedule, now) for _ in jobs]:
+        schedule.finish(attempt, OUTAGE, now)
+    return jobs
+
+
+def answered_once(schedule: Schedule) -> Quota:
+    """A quota whose endpoint has answered: it is trusted."""
+    quota = Quota()
+    schedule.add(Job(quota), 0.0)
+    schedule.finish(begin(schedule, 0.0), DONE, 0.0)
+    return quota
+
+
+def test_an_outage_pauses_and_probes(schedule: Schedule) -> None:
+    """After some failures in a row nothing starts but one probe, a second later; the next after two, then every four."""
+    quota = answered_once(schedule)
+    fail_all(schedule, quota, 6, 0.0)
+    schedule.add(Job(quota), 0.0)
+
+    probes, now = [], 0.0
+    while len(probes) < 5:
+        attempt = schedule.start(now)
+        if attempt is None:
+            timer = schedule.next_timer()
+            assert timer is not None
+            now = timer
+            continue
+        assert schedule.start(now) is None, "two probes at once"
+        probes.append(now)
+        schedule.finish(attempt, OUTAGE, now)
+
+    gaps = [later - earlier for earlier, later in pairwise([0.0, *probes])]
+    assert gaps == pytest.approx([1.0, 2.0, 4.0, 4.0, 4.0])
+
+
+def test_an_outage_uses_up_nobodys_retries(schedule: Schedule) -> None:
+    """However many probes fail, the calls are all answered when the provider is back."""
+    quota = answered_once(schedule)
+    jobs = fail_all(schedule, quota, 8, 0.0)
+
+    over, now = 0, 0.0
+    while over < 8:
+        attempt = schedule.start(now)
+        if attempt is None:
+            timer = schedule.next_timer()
+            assert timer is not None
+            now = timer
+        else:
+            over += schedule.finish(attempt, OUTAGE if now < 100 else DONE, now).over
+
+    assert all(job.state is State.OVER for job in jobs)
+    assert max(job.attempts for job in jobs) > 2
+    assert now <= 105
+
+
+def test_probes_take_turns(schedule: Schedule) -> None:
+    """A call that was the probe and failed goes to the end of the line: should it be at fault itself, it holds nobody up."""
+    quota = answered_once(schedule)
+    fail_all(schedule, quota, 6, 0.0)
+    waiting = Job(quota)
+    schedule.add(waiting, 0.5)
+
+    first = begin(schedule, 1.0)
+    schedule.finish(first, OUTAGE, 1.0)
+    second = begin(schedule, 3.0)
+
+    assert first.job is not second.job
+
+
+def test_a_cancelled_probe_lets_another_go(schedule: Schedule) -> None:
+    """A probe that ends without having learnt anything is not the last one."""
+    quota = answered_once(schedule)
+    fail_all(schedule, quota, 6, 0.0)
+
+    probe = begin(schedule, 1.0)
+    schedule.cancel(probe.job)
+    schedule.finish(probe, Outcome(heard=False, error=RuntimeError("cancelled")), 1.0)
+
+    assert schedule.start(1.0) is not None
+
+
+def test_an_endpoint_that_never_answered_is_no_outage(schedule: Schedule) -> None:
+    """It may be a wrong address: calls fail when their retries are used up, and all at once when the budget is empty."""
+    quota = Quota(Limits(max_concurrency=1_000, adapt=False))
+    jobs = [Job(quota, retry=RetryPolicy(max_retries=5)) for _ in range(50)]
+    for job in jobs:
+        schedule.add(job, 0.0)
+    attempts = [begin(schedule, 0.0) for _ in jobs]
+
+    over = [schedule.finish(attempt, OUTAGE, 0.0).over for attempt in attempts]
+
+    assert over == [False] * 35 + [True] * 15  # 500 tokens pay for 35 retries of 14
+
+
+def test_the_retry_budget_delays_and_loses_nothing(schedule: Schedule) -> None:
+    """Of a provider that is there: retries beyond the budget wait for it, a fifth of a second each."""
+    quota = answered_once(schedule)
+    jobs = [Job(quota) for _ in range(50)]
+    verdicts = []
+    for job in jobs:  # between the failures something is answered, so that it is no outage
+        schedule.add(job, 0.0)
+        verdicts.append(schedule.finish(begin(schedule, 0.0), OUTAGE, 0.0))
+        quota.breaker.answered(0.0)
+
+    times = [verdict.retry_at for verdict in verdicts]
+    assert times[:35] == [0.25] * 35
+    assert times[-1] == pytest.approx((50 * 14 - 500) / 70, abs=0.01)
+
+
+def test_refusals_cost_less_of_the_budget_and_told_ones_nothing(schedule: Schedule) -> None:
+    """A hundred untold refusals empty it; one that names its wait is obeyed whatever the budget says."""
+    quota = answered_once(schedule)
+    verdicts = []
+    for outcome in [REFUSED] * 105 + [Outcome(Again.PUSHBACK, told=1.0, error=RuntimeError("told"))]:
+        schedule.add(Job(quota), 0.0)
+        quota.gate = 0.0
+        verdicts.append(schedule.finish(begin(schedule, 0.0), outcome, 0.0))
+
+    assert verdicts[99].retry_at == 0.5
+    assert verdicts[104].retry_at == 0.5  # 25 tokens too few: they are back before the backoff is over
+    assert verdicts[-1].retry_at == 1.025
+
+
+def test_a_retry_later_than_the_deadline_is_not_waited_for(schedule: Schedule) -> None:
+    """The call is over at once, and it is said how long it would have had to wait."""
+    job = Job(Quota(), deadline=10.0)
+    schedule.add(job, 0.0)
+
+    in_time = schedule.finish(begin(schedule, 0.0), Outcome(Again.PUSHBACK, told=4.0), 0.0)
+    too_late = schedule.finish(begin(schedule, 5.0), Outcome(Again.PUSHBACK, told=8.0), 5.0)
+
+    assert not in_time.over
+    assert too_late.over
+    assert too_late.too_long == pytest.approx(8.125)
+
+
+def test_a_lent_slot_is_used_by_others_and_comes_back_first(schedule: Schedule) -> None:
+    """While an attempt waits for calls of its own, they have its slot; then it has one again before anything new."""
+    quota = Quota(Limits(max_concurrency=1))
+    outer, inner, later = Job(quota), Job(quota), Job(quota)
+    for job in (outer, inner, later):
+        schedule.add(job, 0.0)
+    attempt = begin(schedule, 0.0)
+    assert schedule.start(0.0) is None
+
+    schedule.lend(attempt)
+    nested = begin(schedule, 0.0)
+    schedule.reclaim(attempt)
+    waiting = schedule.start(0.0)
+    schedule.finish(nested, DONE, 1.0)
+    back = schedule.start(1.0)
+    full = schedule.start(1.0)
+    schedule.finish(attempt, DONE, 2.0)
+
+    assert nested.job is inner
+    assert (waiting, full) == (None, None)
+    assert back is attempt
+    assert begin(schedule, 2.0).job is later
+
+
+def test_an_attempt_that_ends_while_its_slot_is_lent_gives_none_back(schedule: Schedule) -> None:
+    """Slots stay as many as there are, whether it wanted one back or not."""
+    quota = Quota(Limits(max_concurrency=1))
+    for _ in range(4):
+        schedule.add(Job(quota), 0.0)
+    first = begin(schedule, 0.0)
+    schedule.lend(first)
+    second = begin(schedule, 0.0)
+    schedule.reclaim(first)
+    schedule.cancel(first.job)
+    schedule.finish(first, Outcome(heard=False), 0.0)
+
+    full = schedule.start(0.0)
+    schedule.finish(second, DONE, 1.0)
+    third = schedule.start(1.0)
+
+    assert full is None
+    assert third is not None
+    assert third is not first
+    assert schedule.start(1.0) is None
+
+
+def test_what_binds_is_known_at_any_time(schedule: Schedule) -> None:
+    """Waiting for a slot counts as such from the moment in which all are taken, until nobody waits."""
+    quota = Quota(Limits(max_concurrency=1))
+    for _ in range(2):
+        schedule.add(Job(quota), 0.0)
+    first = begin(schedule, 0.0)
+    early = quota.held(3.0)
+    schedule.finish(first, DONE, 5.0)
+    second = begin(schedule, 5.0)
+    schedule.finish(second, DONE, 6.0)
+    schedule.start(6.0)
+
+    assert early == {"concurrency": 3.0}
+    assert quota.held(100.0) == {"concurrency": 5.0}

@@ -11,6 +11,7 @@ from math import inf
 
 from llm_fanout.core.announced import Announced, Window
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome
+from llm_fanout.core.lanes import Lane
 from llm_fanout.core.limits import MINUTE, TokenBucket
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
@@ -280,3 +281,44 @@ class World:
 def many(number: int, **given: Cost) -> Iterator[Call]:
     """So many calls, all alike."""
     return (Call(each, **given) for each in range(number))
+
+
+def random_world(seed: int) -> tuple[World, list[Call]]:
+    """Some provider, some limits, some calls: all that the simulation knows, by chance."""
+    draw = random.Random(f"world {seed}")
+    rpm = draw.choice([None, 60.0, 300.0, 1_200.0, 6_000.0])
+    told = rpm is not None and draw.random() < 0.4
+    provider = Provider(
+        rpm=rpm,
+        tpm=draw.choice([None, None, 30_000.0, 120_000.0]),
+        burst=draw.choice([5.0, 20.0, 60.0]),
+        calendar=draw.choice([None, None, None, 40]) if not told else None,
+        window=20.0,
+        cap=draw.choice([float("inf"), float("inf"), 3, 12]),
+        headers=draw.random() < 0.5,
+        hints=draw.random() < 0.5,
+        refunds=draw.random() < 0.7,
+        latency=draw.choice([0.05, 0.5, 2.0]),
+        spread=draw.choice([0.0, 0.3, 1.0]),
+        failures=draw.choice([0.0, 0.0, 0.03, 0.15]),
+        hangs=draw.choice([0.0, 0.0, 0.02]),
+        outages=draw.choice([(), (), ((3.0, 15.0),), ((2.0, 4.0), (6.0, 30.0))]),
+        changes=draw.choice([(), (), ((4.0, 0.3), (20.0, 3.0))]),
+        poison=frozenset(draw.sample(range(100), draw.choice([0, 0, 2]))),
+        batching=draw.choice([None, None, 10.0]),
+    )
+    limits = Limits(
+        max_concurrency=draw.choice([None, 1, 10, 100]),
+        rpm=provider.rpm if told else None,
+        burst=max(1.0, 0.8 * provider.burst) if told else None,
+        tpm=provider.tpm if told else None,
+        adapt=draw.random() < 0.9 if told else True,
+    )
+    lanes = [Lane(weight=draw.choice([1.0, 3.0])) for _ in range(draw.choice([1, 3]))]
+    calls = []
+    for number in range(draw.choice([20, 60, 150])):
+        size, output = draw.uniform(10, 300), draw.uniform(10, 200)
+        reserved = Cost.of(size, output * draw.choice([1.0, 4.0]))
+        calls.append(Call(number, reserved, Cost.of(size, output), draw.choice(lanes)))
+    world = World(seed, limits, provider, timeout=10.0, window=draw.choice([None, 30]), early=draw.choice([0.0, 0.0004]))
+    return world, calls

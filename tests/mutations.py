@@ -1,0 +1,134 @@
+"""Plants faults in the scheduler, one at a time, and shows that its tests notice every one.
+
+A mutant is one line of the core that does something else. Each is planted in a copy of the project, and the core's own tests
+run against it; a mutant that survives is a behaviour that nobody has proved. Takes some minutes, so it is not part of the
+test run:
+
+    uv run python tests/mutations.py [--only WORD]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LIMIT = 180  # seconds; a mutant that never ends is noticed, too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In `module`, `old` (which stands there once) becomes `new`: `fault` in words."""
+
+    fault: str
+    module: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("a retry ignores its backoff", "schedule", "retry_at = now + tries.wait(again, told, self._random())", "retry_at = now"),
+    Mutant("a told wait is shortened", "retry", "return told + random * min(told * share, most)", "return told * 0.9"),
+    Mutant("a told wait grows without bound", "retry", "return told + random * min(told * share, most)", "return told * (1 + random)"),
+    Mutant("a refund is dropped", "limits", "            self._owed -= (taken - used) / self.rate", "            pass"),
+    Mutant("a debt is dropped", "limits", "            self.take(used - taken, now)", "            pass"),
+    Mutant("a slot is not given back", "quota", "            self.slots.in_use -= 1\n        if used", "            pass\n        if used"),
+    Mutant("a lent slot is given back twice", "quota", "        if lease.slot:\n", "        if True:\n"),
+    Mutant("requests of failed calls are refunded", "quota", "bucket.give(lease.cost[unit], used[unit], now)", "bucket.give(lease.cost[unit], 0.0, now)"),
+    Mutant("the gate of one quota stops another", "schedule", "        quota.close_until(until)", "        for each in self._lines:\n            each.close_until(until)"),
+    Mutant("a gate is ignored", "quota", "        latest: float = self.gate\n", "        latest: float = -inf\n"),
+    Mutant("a gate is shortened by a later one", "quota", "self.gate = max(self.gate, until)", "self.gate = until"),
+    Mutant("the width is cut twice in an episode", "adaptive", "        if epoch == self.epoch:\n            self._begin_episode()", "        if True:\n            self._begin_episode()"),
+    Mutant("old successes count after a cut", "adaptive", "        if epoch != self.epoch or self._slots.in_use < self.growth_from:", "        if self._slots.in_use < self.growth_from:"),
+    Mutant("the width grows while idle", "adaptive", "SATURATION * self._slots.size if", "0.0 if"),
+    Mutant("what was taken is not noticed", "adaptive", "self._spared = self._slots.in_use - 1", "self._spared = 0"),
+    Mutant("a refused width is tried again at once", "adaptive", "return 0.0 if self._round < self._hold else 1.0", "return 1.0"),
+    Mutant("growing need not pay", "adaptive", "(1 + GAIN * (size / self._mark[0] - 1))", "0.0"),
+    Mutant("the breaker never opens", "breaker", "return self._failures >= FAILURES", "return False"),
+    Mutant("one call alone opens the breaker", "breaker", "        self._failures += first\n", "        self._failures += 1\n"),
+    Mutant("probes do not slow down", "breaker", "self._wait = min(2 * self._wait, LAST_PROBE)", "self._wait = FIRST_PROBE"),
+    Mutant("two probes at once", "breaker", "return inf if self._probing else self._probe_at", "return self._probe_at"),
+    Mutant("old answers close the breaker", "breaker", "if began >= self._since or self._failures <= 1:", "if True:"),
+    Mutant("an outage uses up retries", "schedule", "excused = outcome.outage and quota.breaker.excuses", "excused = False"),
+    Mutant("retries cost nothing", "retry", "        self._bucket.take(price, now)", "        pass"),
+    Mutant("answers bring nothing back", "retry", "        self._bucket.give(price, 0.0, now)", "        pass"),
+    Mutant("refusals use up retries", "retry", "        return again is Again.PUSHBACK", "        return self.pushback <= policy.max_retries"),
+    Mutant("one retry too many", "retry", "return self.transient <= policy.max_retries", "return self.transient <= policy.max_retries + 1"),
+    Mutant("a retry goes to the end of the line", "schedule", "            elif due.state is PARKED:\n", "            elif due.state is PARKED:\n                self._count += 1\n                due.place = self._count\n"),
+    Mutant("a small call passes a large one", "schedule", "            self._sleep(line, ready)\n        return None", "            self._sleep(line, ready)\n            line.quota.gate = -inf\n        return None"),
+    Mutant("deadlines do not bound retries", "schedule", "min(job.first_start + job.retry.retry_for, job.deadline)", "job.first_start + job.retry.retry_for"),
+    Mutant("weights are ignored", "lanes", "self.per_cost = 1.0 / lane.weight", "self.per_cost = 1.0"),
+    Mutant("idling is paid for later", "lanes", "            branch.tag = max(branch.tag, above.clock)", "            pass"),
+    Mutant("newcomers pass a waiting head", "lanes", "                if branch.clock < below.tag:\n", "                if False:\n"),
+    Mutant("unused tokens still count for the lane", "schedule", "            refund(job, job.charged - quota.share_of(used))", "            pass"),
+    Mutant("a lane's bound is forgotten", "lanes", "if not (lane.paused or lane.running >= lane.max_concurrency):", "if not lane.paused:"),
+    Mutant("urgent calls wait their turn", "lanes", "        rank = jobs[0][0] if jobs and jobs[0][0] < DEFAULT else DEFAULT", "        rank = DEFAULT"),
+    Mutant("background work does not yield", "schedule", "self.foreground.head() or self.background.head()", "self.background.head() or self.foreground.head()"),
+    Mutant("a returned slot goes to somebody new", "schedule", "            if line.returning:\n", "            if line.returning and line.head() is None:\n"),
+    Mutant("announced limits are ignored", "quota", "        if self._limits.adapt and self._rates.hear(", "        if False and self._rates.hear("),
+    Mutant("what is under way is not subtracted", "learnt", "bucket.set_available(remaining - granted_since, now)", "bucket.set_available(remaining, now)"),
+    Mutant("a day's limit is taken for a minute's", "learnt", "                return limit / span", "                return limit / MINUTE"),
+    Mutant("headroom is used up", "quota", "left = 1.0 - limits.headroom", "left = 1.0"),
+    Mutant("a refused pace is kept", "learnt", "        self._retune(min(self.bucket.rate * CUT, max(rate, self.bucket.rate / 2)), now)", "        pass"),
+    Mutant("a bucket drifts on large clocks", "limits", "        if now > self._since + self._owed:\n            self._since, self._owed = now, 0.0\n        self._owed += amount / self.rate", "        full = max(now, self._since + self._owed)\n        self._since, self._owed = full + amount / self.rate, 0.0"),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Plant each mutant in turn; the exit code is the number of survivors."""
+    only = _arguments().only
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("llm_fanout", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        if not _notices(copy):
+            for mutant in (each for each in MUTANTS if only in each.fault):
+                if not _kills(copy, mutant):
+                    survivors.append(mutant)
+        else:
+            print("the tests fail without any mutant; mend them first")
+            return 1
+    print(f"{len(survivors)} survived" + "".join(f"\n  {mutant.fault}" for mutant in survivors))
+    return len(survivors)
+
+
+def _kills(copy: Path, mutant: Mutant) -> bool:
+    place = copy / "llm_fanout" / "core" / f"{mutant.module}.py"
+    sound = place.read_text()
+    if sound.count(mutant.old) != 1:
+        raise SystemExit(
+            f"{mutant.fault!r}: {mutant.old!r} stands {sound.count(mutant.old)} times in {mutant.module}.py, not once"
+        )
+    place.write_text(sound.replace(mutant.old, mutant.new))
+    begun = time.monotonic()
+    noticed = _notices(copy)
+    place.write_text(sound)
+    print(f"{'killed  ' if noticed else 'SURVIVED'} {time.monotonic() - begun:5.1f} s  {mutant.fault}", flush=True)
+    return noticed
+
+
+def _notices(copy: Path) -> bool:
+    """Whether the core's tests fail, in the copy of the project."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "tests/core", "--seeds", "300"]
+    try:
+        return subprocess.run(command, cwd=copy, capture_output=True, timeout=LIMIT, check=False).returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="the faults that have this in their name")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
