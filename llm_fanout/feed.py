@@ -110,7 +110,7 @@ class _AsyncFeed:
         self._task.add_done_callback(self._end)
 
     def more(self) -> None:
-        if self._room() > 0:
+        if self._task is not None and self._room() > 0:
             self._space.set()
 
     def stop(self) -> None:

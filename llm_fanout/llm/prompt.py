@@ -134,6 +134,8 @@ def prompt_of(item: object) -> Prompt:
 
 def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse a word that is no option here, and a value out of its range, before anything is sent."""
+    if not options:
+        return  # most prompts have none
     for name in options.keys() - known:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
