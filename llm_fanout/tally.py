@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 from . import clock
@@ -14,54 +13,39 @@ from .errors import Kind, Stopped
 from .results import NO_USAGE, Result, Spending, Summary, Usage
 
 LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
-MARKS = 40  # remembered, about two a second at the most: enough for the ten seconds and a burst
+MARK = 0.5  # seconds between two marks
+MARKS = 40  # that are remembered: a little more than the ten seconds
 
 
 class Pace:
-    """How fast calls have ended of late, told by marks along the way: a clock is read for a mark, not for every call.
+    """How fast calls have ended of late."""
 
-    Attributes:
-        due: How many calls will have ended at the next mark; `inf` before `begin`.
-    """
+    __slots__ = ("_began", "_marks", "_next_at")
 
-    __slots__ = ("_began", "_marks", "_step", "due")
+    def __init__(self, now: float) -> None:
+        self._began = self._next_at = now
+        self._marks = deque([(now, 0)], maxlen=MARKS)  # an instant, and how many calls had ended then
 
-    def __init__(self) -> None:
-        self.due: float = inf
-        self._began = 0.0
-        self._step = 1
-        self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS)  # instant, calls that had ended
+    def ended(self, done: int, now: float) -> None:
+        """One more call has ended, and so `done` have."""
+        if now >= self._next_at:
+            self._next_at = now + MARK
+            self._marks.append((now, done))
+        else:
+            self._marks[-1] = (now, done)
 
-    def begin(self, now: float) -> None:
-        """The run starts."""
-        self._began = now
-        self._marks.append((now, 0))
-        self.due = 1
-
-    def mark(self, done: int, now: float) -> None:
-        """So many calls have ended: `due`, at least. Marks are kept half a second to two seconds apart."""
-        since = now - self._marks[-1][0]
-        if since < 0.5:
-            self._step *= 2
-        elif since > 2.0:
-            self._step = max(1, self._step // 2)
-        self._marks.append((now, done))
-        self.due = done + self._step
-
-    def seconds_per_call(self, done: int, in_flight: int, now: float) -> float | None:
-        """Seconds from one end to the next, as of late; None if nothing has ended.
+    def seconds_per_call(self, done: int, in_flight: int, now: float) -> float:
+        """Seconds from one end to the next, of late; `done`, the calls that have ended, is > 0.
 
         "Late" goes back so far that the burst at the start is out of it, and that each slot has ended a call since: calls
         that take long end in waves.
         """
-        if not done or not self._marks:
-            return None
         lately = min(LATELY, (now - self._began) / 2)
-        at, before = self._marks[0]
+        at, before = self._began, 0
         for at, before in reversed(tuple(self._marks)):  # a copy, for another thread may be counting
             if now - at >= lately and done - before >= max(1, in_flight):
                 break
-        return (now - at) / (done - before)
+        return (now - at) / max(1, done - before)
 
 
 @dataclass(slots=True)
@@ -77,7 +61,7 @@ class Tally:
     stopped: Stopped | None = None
     done: int = 0
     _succeeded: int = 0
-    _pace: Pace = field(default_factory=Pace)
+    _pace: Pace | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
     _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
     _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
@@ -88,7 +72,7 @@ class Tally:
     def begin(self) -> None:
         """The run starts."""
         self._began = now = clock.now()
-        self._pace.begin(now)
+        self._pace = Pace(now)
 
     def end(self) -> None:
         """The run has ended."""
@@ -104,8 +88,8 @@ class Tally:
         with self._lock:
             self.attempts += attempts
             self.done += 1
-            if self.done >= self._pace.due:
-                self._pace.mark(self.done, clock.now())
+            if self._pace is not None:
+                self._pace.ended(self.done, clock.now())
             if result.error is not None:
                 self._errors[result.error.kind] += 1
                 return
@@ -141,11 +125,10 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None:
+        if self.total is None or self._pace is None or not done:
             return None
         now = clock.now() if self._ended is None else self._ended
-        pace = self._pace.seconds_per_call(done, self.in_flight, now)
-        return None if pace is None else pace * (self.total - done)
+        return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
 
     def binding(self) -> str:
         """What was waited for most, so far."""

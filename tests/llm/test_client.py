@@ -507,3 +507,8 @@ async def test_a_call_gives_up_after_its_patience(box: Box) -> None:
     assert result.error is not None
     assert result.error.kind == "rate_limited"
     assert time.monotonic() - begun < 30
+
+
+async def test_a_client_prints_its_model(fan: FanOut) -> None:
+    """The model, and nothing that is secret."""
+    assert repr(fan) == "<FanOut 'sim/gpt-sim'>"
