@@ -295,8 +295,8 @@ def test_cancelling_an_iteration_does_not_wait_for_a_slot(simulate: Simulate[Any
         executor = Executor(max_concurrency=1)
 
         async def outer(_: int) -> None:
-            async for _ in executor.map(asyncio.sleep, [1_000]):
-                pass
+            async for result in executor.map(asyncio.sleep, [1_000]):
+                assert result.ok
 
         run = executor.map(outer, [0])
         waiting = asyncio.ensure_future(consume(run))

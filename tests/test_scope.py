@@ -272,9 +272,8 @@ def test_leaving_cancels_what_runs_on_another_loop(provider: FakeProvider, fan_o
     async def main() -> None:
         fan = fan_of()
         async with fan.scope("agent"):
-            elsewhere = asyncio.ensure_future(
-                asyncio.to_thread(lambda: reports.append(asyncio.run(consume(fan.map(prompts("x", 5))))))
-            )
+            run = fan.map(prompts("x", 5))
+            elsewhere = asyncio.ensure_future(asyncio.to_thread(lambda: reports.append(asyncio.run(consume(run)))))
             async with asyncio.timeout(30):
                 while provider.running < 5:
                     await asyncio.sleep(0)
