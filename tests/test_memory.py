@@ -10,7 +10,7 @@ from llm_fanout import Executor
 
 
 async def test_many_items_cost_no_memory() -> None:
-    """50,000 trivial calls with a long timeout, from a generator, iterated: what is held at the end was so near the start."""
+    """50,000 trivial calls with a long timeout, from a generator, iterated: what is held stays the same."""
     held: list[int] = []
 
     def numbers() -> Iterator[int]:
