@@ -266,7 +266,7 @@ class Flow(Generic[T]):
     def _watch(self, done: int) -> None:
         """Say what is waited for, if nothing has come for long."""
         now_done = self._tally.done
-        if now_done == done and self._jobs and not self._tally.in_flight:
+        if now_done == done and self._jobs and (not self._tally.in_flight or self._tally.binding() == "outage"):
             what = self._tally.binding()
             log.warning(
                 "no result for %.0f s: %d calls wait for %s; they go on as soon as they can",

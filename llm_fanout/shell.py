@@ -103,7 +103,7 @@ class Shell:
 
     def _begin(self, attempt: Attempt) -> None:
         if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
-            self._bound(attempt, attempt.left)
+            self._bound(attempt, attempt.left, clock.now())
             going_on.set_result(None)
             return
         payload: Payload = attempt.job.payload
@@ -113,7 +113,7 @@ class Shell:
         # A callback, not a `finally` in the coroutine: a task that is cancelled before its first step never enters it.
         task.add_done_callback(partial(self._done, attempt))
         if payload.timeout is not None:
-            self._bound(attempt, payload.timeout)
+            self._bound(attempt, payload.timeout, attempt.started_at)
 
     def _abort(self, attempt: Attempt) -> None:
         if attempt.task is not None:
@@ -126,11 +126,11 @@ class Shell:
             going_on.set_result(None)  # for a task that it left behind
         self._engine.settle(attempt, _outcome_of(task, attempt))
 
-    def _bound(self, attempt: Attempt, seconds: float) -> None:
+    def _bound(self, attempt: Attempt, seconds: float, now: float) -> None:
         """Cut `attempt` off after so many seconds."""
         if seconds == inf:
             return
-        attempt.ends_at = clock.now() + seconds
+        attempt.ends_at = now + seconds
         queue = self._ends.get(seconds)
         if queue is None:
             queue = self._ends[seconds] = deque()
