@@ -15,6 +15,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Protocol
 
 from . import clock
@@ -89,12 +90,13 @@ class Engine:
         with self._lock:
             attempt.job.payload.shell.suspend(attempt)
             self._schedule.lend(attempt)
-        self.pump()
+        # Not at once: what it waits for is about to be handed in, and goes first.
+        attempt.job.payload.shell.loop.call_soon_threadsafe(self.pump)
 
-    def reclaim(self, attempt: Attempt) -> asyncio.Future[None]:
+    def reclaim(self, attempt: Attempt) -> Future[None]:
         """Done as soon as `attempt` has a slot again: before anything new starts."""
         with self._lock:
-            going_on: asyncio.Future[None] = attempt.job.payload.shell.going_on(attempt)
+            going_on: Future[None] = attempt.job.payload.shell.going_on(attempt)
             self._schedule.reclaim(attempt)
         self.pump()
         return going_on

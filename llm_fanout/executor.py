@@ -82,6 +82,10 @@ class Task(Generic[R_co]):
         self.args: tuple[Any, ...] = args
         self.id = id
 
+    def __repr__(self) -> str:
+        name = getattr(self.fn, "__qualname__", repr(self.fn))
+        return f"<Task {name}>" if self.id is None else f"<Task {self.id!r}: {name}>"
+
 
 class Executor:
     """Runs any async function many times, as fast as its limits allow; a failure is a Result, never an exception.
@@ -91,7 +95,7 @@ class Executor:
 
     Args:
         max_concurrency: Calls at once, >= 1. A call that waits to be tried again is not one of them, nor one that waits
-            for a run of this executor that it has started itself: runs may be nested to any depth.
+            for a run of an executor that it has started itself: runs may be nested to any depth.
         rate: How often a call may start, retries included. `Limits(rpm=, rpd=, burst=, headroom=)`, or an
             `aiolimiter.AsyncLimiter`, also one that other code uses: each attempt acquires it once before it takes a slot,
             waiters are served in their order, and it belongs to one event loop.

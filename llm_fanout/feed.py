@@ -66,10 +66,12 @@ class _Feed:
 
     def _pull(self) -> None:
         self._coming = False
+        if self._ended is None:
+            return  # stopped meanwhile
         items: list[Any] = []
         failure: Exception | None = None
-        over = self._ended is None
-        room = 0 if over else min(self._room(), BREATH)
+        over = False
+        room = min(self._room(), BREATH)
         try:
             while len(items) < room:
                 items.append(next(self._items))
@@ -86,6 +88,7 @@ class _Feed:
     def _end(self, failure: Exception | None) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
+            del self._room, self._take  # they refer to whoever has this feed: a circle, which only a collection would break
             ended(failure)
 
 
@@ -96,7 +99,7 @@ class _AsyncFeed:
         self._items = items
         self._room = room
         self._take = take
-        self._ended = ended
+        self._ended: Ended = ended
         self._context = copy_context()
         self._space = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +110,7 @@ class _AsyncFeed:
         self._task.add_done_callback(self._end)
 
     def more(self) -> None:
-        if self._room() > 0:
+        if self._task is not None and self._room() > 0:
             self._space.set()
 
     def stop(self) -> None:
@@ -124,4 +127,6 @@ class _AsyncFeed:
     def _end(self, task: asyncio.Task[None]) -> None:
         self._task = None
         failure = None if task.cancelled() else task.exception()
-        self._ended(failure if isinstance(failure, Exception) else None)
+        ended = self._ended
+        del self._room, self._take, self._ended  # as above
+        ended(failure if isinstance(failure, Exception) else None)

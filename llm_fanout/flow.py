@@ -318,7 +318,8 @@ class Flow(Generic[T]):
         self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
 
     def _end(self, call: _Call[T], outcome: Outcome, timing: Timing) -> None:
-        del self._jobs[call]
+        # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
+        self._jobs.pop(call).payload = None
         if not outcome.heard and self._tally.stopped is not None and isinstance(outcome.error, Stopped):
             outcome.error = self._tally.stopped
         self._deliver(call.work.result(call.index, outcome, timing))

@@ -21,12 +21,10 @@ class RateGate:
         limiter: Acquired once for each attempt.
 
     Raises:
-        ConfigError: It is no AsyncLimiter, or one that never lets a whole call pass.
+        ConfigError: It never lets a whole call pass.
     """
 
     def __init__(self, limiter: AsyncLimiter) -> None:
-        if not isinstance(limiter, AsyncLimiter):
-            raise ConfigError(f"rate must be an aiolimiter.AsyncLimiter, got {limiter!r}")
         if limiter.max_rate < 1:
             raise ConfigError(
                 f"rate lets {limiter.max_rate:g} calls pass per {limiter.time_period:g} s, and never a whole one; "

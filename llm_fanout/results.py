@@ -216,11 +216,12 @@ class Summary:
     Attributes:
         total: Calls in the run; None while the source has not said and has not ended.
         done: Calls that have ended, well or not: `succeeded + failed`.
+        failed: Calls that have ended without an answer; `not_done` of them were ended by us.
         in_flight: Attempts under way.
         attempts: Tries so far, of all calls.
         spending: Tokens by model; what `usage`, `cost` and `unpriced` are read from.
         elapsed: Seconds since the run started, until it ended.
-        eta: Seconds until the end at the pace so far; None if that cannot be told.
+        eta: Seconds until the end at the pace of the last ten seconds or so; None if that cannot be told.
         binding: What the run waited for most: "requests", "tokens", "concurrency", "permits", "gate" (a refusal's
             told wait), or "provider" if no limit ever held it up.
         errors: How many calls failed, by kind, most frequent first.
@@ -254,6 +255,11 @@ class Summary:
     def unpriced(self) -> int:
         """Answers whose price is not known."""
         return sum(each.calls for each in self.spending if each.cost is None)
+
+    @property
+    def not_done(self) -> int:
+        """Of the `failed`, those that were not, or not fully, attempted: cancelled, or out of time."""
+        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND[kind] is Stopped)
 
     @property
     def failure_ratio(self) -> float:

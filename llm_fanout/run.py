@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
+from contextlib import nullcontext
+from html import escape
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -45,7 +47,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._tally = Tally(total=len(source) if isinstance(source, Sized) else total)
         self._shelf: Shelf[T] = Shelf()
         reporter = Reporter(progress, self._tally)
-        self._engine = engine
+        self._waiting = lending if terms.nests else nullcontext
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
 
@@ -108,6 +110,14 @@ class Run(Awaitable[Report[T]], Generic[T]):
         """Whether it runs on `loop`, or was not started yet."""
         return self._flow.loop in (None, loop)
 
+    def __repr__(self) -> str:
+        if self._flow.loop is None:
+            return "<Run: not started>"
+        return f"<Run: {str(self.summary).partition(chr(10))[0]}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" if self._flow.loop is None else self.report._repr_html_()
+
     def __del__(self) -> None:
         flow = getattr(self, "_flow", None)  # None: the constructor raised
         if flow is not None and flow.loop is None and self._tally.stopped is None:
@@ -122,12 +132,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
             self._claim()
             self._shelf.keeps = True
             self._flow.start()
-        try:
-            async with lending(self._engine):
-                await self._flow.over.wait()
-        except asyncio.CancelledError:
-            await self.leave()
-            raise
+        await self._wait(self._flow.over.wait())
         await self._close()
         self._raise_failure()
         return self.report
@@ -142,11 +147,20 @@ class Run(Awaitable[Report[T]], Generic[T]):
                     self._flow.make_room()
                     yield result
                 if not self._flow.over.is_set():
-                    async with lending(self._engine):
-                        await self._shelf.news()
+                    await self._wait(self._shelf.news())
         finally:
             await self.leave()
         self._raise_failure()
+
+    async def _wait(self, waiting: Awaitable[object]) -> None:
+        """Await `waiting` while others may use the slot of the attempt that we are in, if we are in one. Cancelled, end the
+        run before the slot is asked back: it may be one of its own calls that has it."""
+        async with self._waiting():
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                await self.leave()
+                raise
 
     async def _close(self) -> None:
         closing, self._closing = self._closing, None

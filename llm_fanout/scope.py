@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -60,6 +61,7 @@ class Scope:
         """
         for each in self.path():
             if each._left:
+                run.cancel()  # nobody will get it
                 raise Stopped(f"scope {each.name!r} has ended; call within its `async with`", kind="cancelled")
         self._runs.add(run)
 
@@ -71,10 +73,12 @@ class Scope:
             scope = scope.around
 
     async def leave(self) -> None:
-        """Cancel what still runs inside, and wait until its clean-up is done."""
+        """Cancel what still runs inside, and wait until its clean-up is done; that of another loop is only cancelled."""
         self.cancel()
+        here = asyncio.get_running_loop()
         for run in list(self._runs):
-            await run.leave()
+            if run.is_on(here):
+                await run.leave()
         for child in self.children:
             await child.leave()
 

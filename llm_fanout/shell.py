@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
 from math import inf
@@ -56,7 +57,7 @@ class Shell:
         self._thread = threading.get_ident()
         self._running = 0
         self._ends: dict[float, deque[Attempt]] = {}  # by their timeouts, those that end first in front
-        self._returning: dict[Attempt, asyncio.Future[None]] = {}
+        self._returning: dict[Attempt, Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = inf
 
@@ -81,9 +82,9 @@ class Shell:
         attempt.left = attempt.ends_at - clock.now()
         attempt.ends_at = inf
 
-    def going_on(self, attempt: Attempt) -> asyncio.Future[None]:
-        """Done when `attempt` is begun again."""
-        going_on = self._returning[attempt] = self.loop.create_future()
+    def going_on(self, attempt: Attempt) -> Future[None]:
+        """Done when `attempt` is begun again; code in another thread may wait for it."""
+        going_on = self._returning[attempt] = Future()
         return going_on
 
     def close(self) -> None:
@@ -103,8 +104,7 @@ class Shell:
     def _begin(self, attempt: Attempt) -> None:
         if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
             self._bound(attempt, attempt.left, clock.now())
-            if not going_on.done():
-                going_on.set_result(None)
+            going_on.set_result(None)
             return
         payload: Payload = attempt.job.payload
         context = payload.started(attempt)
@@ -122,6 +122,8 @@ class Shell:
     def _done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
         attempt.task = None
         self._running -= 1
+        if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
+            going_on.set_result(None)  # for a task that it left behind
         self._engine.settle(attempt, _outcome_of(task, attempt))
 
     def _bound(self, attempt: Attempt, seconds: float, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +12,56 @@ from .core.quota import Binding, Quota
 from .errors import Kind, Stopped
 from .results import NO_USAGE, Result, Spending, Summary, Usage
 
+LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
+MARK = 0.5  # seconds between two marks
+MARKS = 40  # that are remembered: a little more than the ten seconds
+
+
+class Pace:
+    """How fast calls have ended of late."""
+
+    __slots__ = ("_began", "_marks", "_next_at")
+
+    def __init__(self, now: float) -> None:
+        self._began = self._next_at = now
+        self._marks = deque([(now, 0)], maxlen=MARKS)  # an instant, and how many calls had ended then
+
+    def ended(self, done: int, now: float) -> None:
+        """One more call has ended, and so `done` have."""
+        if now >= self._next_at:
+            self._next_at = now + MARK
+            self._marks.append((now, done))
+        else:
+            self._marks[-1] = (now, done)
+
+    def seconds_per_call(self, done: int, in_flight: int, now: float) -> float:
+        """Seconds from one end to the next, of late; `done`, the calls that have ended, is > 0.
+
+        "Late" goes back so far that the burst at the start is out of it, and that each slot has ended a call since: calls
+        that take long end in waves.
+        """
+        lately = min(LATELY, (now - self._began) / 2)
+        at, before = self._began, 0
+        for at, before in reversed(tuple(self._marks)):  # a copy, for another thread may be counting
+            if now - at >= lately and done - before >= max(1, in_flight):
+                break
+        return (now - at) / max(1, done - before)
+
 
 @dataclass(slots=True)
 class Tally:
-    """Counts what happens to the calls of a run, or of a client: `count` and `summary` may be called from any thread."""
+    """Counts what happens to the calls of a run, or of a client: `count` and `summary` may be called from any thread.
+
+    `done` is how many calls have ended.
+    """
 
     total: int | None = None
     attempts: int = 0
     in_flight: int = 0
     stopped: Stopped | None = None
+    done: int = 0
     _succeeded: int = 0
+    _pace: Pace | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
     _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
     _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
@@ -31,7 +71,8 @@ class Tally:
 
     def begin(self) -> None:
         """The run starts."""
-        self._began = clock.now()
+        self._began = now = clock.now()
+        self._pace = Pace(now)
 
     def end(self) -> None:
         """The run has ended."""
@@ -46,6 +87,9 @@ class Tally:
         """A call has ended; `attempts` of it were not counted as they began."""
         with self._lock:
             self.attempts += attempts
+            self.done += 1
+            if self._pace is not None:
+                self._pace.ended(self.done, clock.now())
             if result.error is not None:
                 self._errors[result.error.kind] += 1
                 return
@@ -56,26 +100,20 @@ class Tally:
                 calls, usage = self._usage.get(key, (0, NO_USAGE))
                 self._usage[key] = calls + 1, usage + result.usage
 
-    @property
-    def done(self) -> int:
-        """Calls that have ended."""
-        return self._succeeded + self._errors.total()
-
     def summary(self) -> Summary:
         """The numbers as of now."""
-        failed = self._errors.total()
-        elapsed = self._elapsed()
+        done, succeeded = self.done, self._succeeded
         spending = [Spending(model, size * 1000, *sums) for (model, size), sums in list(self._usage.items())]
         return Summary(
             total=self.total,
-            done=self._succeeded + failed,
-            succeeded=self._succeeded,
-            failed=failed,
+            done=done,
+            succeeded=succeeded,
+            failed=done - succeeded,
             in_flight=self.in_flight,
             attempts=self.attempts,
             spending=spending,
-            elapsed=elapsed,
-            eta=self._eta(self._succeeded + failed, elapsed),
+            elapsed=self._elapsed(),
+            eta=self._eta(done),
             binding=self.binding(),
             errors=dict(self._errors.copy().most_common()),
             stopped=self.stopped,
@@ -86,10 +124,11 @@ class Tally:
             return 0.0
         return (clock.now() if self._ended is None else self._ended) - self._began
 
-    def _eta(self, done: int, elapsed: float) -> float | None:
-        if self.total is None or not done:
+    def _eta(self, done: int) -> float | None:
+        if self.total is None or self._pace is None or not done:
             return None
-        return elapsed / done * (self.total - done)
+        now = clock.now() if self._ended is None else self._ended
+        return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
 
     def binding(self) -> str:
         """What was waited for most, so far."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any, TypeVar
 
 import looptime
 import pytest
 from hypothesis import settings
-from support import Simulate
+from support import FakeProvider, Simulate
 
-from llm_fanout import clock
+from llm_fanout import FanOut, Limits, clock
 
 T = TypeVar("T")
 
@@ -63,6 +64,29 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate[Any]:
             return runner.run(main())
 
     return run
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
+    """A provider that answers in virtual time: whatever a client asks goes there."""
+    provider = FakeProvider()
+    monkeypatch.setattr("llm_fanout.llm.client.lanes.WireLane", lambda wire, place: provider)
+    return provider
+
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def fan_of(provider: FakeProvider) -> Callable[..., FanOut]:
+    """Makes clients of `provider`, all on one account that is new for each test."""
+    key = f"key-of-test-{next(NUMBERS)}"
+
+    def make(limits: Limits | None = None, **options: Any) -> FanOut:
+        url = "http://127.0.0.1:1/v1"
+        return FanOut("openai/fake", base_url=url, api_key=key, limits=limits or Limits(), **options)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,118 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
+from math import inf
 from typing import Any, TypeVar
+
+from llm_fanout import clock
+from llm_fanout.core.job import Attempt, Job, Outcome, Verdict
+from llm_fanout.core.quota import Quota
+from llm_fanout.errors import Unavailable
+from llm_fanout.llm.prompt import Request
+from llm_fanout.llm.times import Timeouts
 
 T = TypeVar("T")
 Simulate = Callable[[Callable[[], Coroutine[Any, Any, T]]], T]
+
+
+class Step:
+    """The payload of a job for the engine; it notes what happens to it."""
+
+    def __init__(self, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> None:
+        self.shell: Any = None
+        self.perform = perform
+        self.timeout = timeout
+        self.attempt: Attempt | None = None
+        self.begun = 0
+        self.ended_at: list[float] = []
+        self.outcomes: list[Outcome] = []
+
+    def late(self) -> Outcome:
+        return Outcome(error=Unavailable(f"late after {self.timeout} s", kind="timeout"))
+
+    def started(self, attempt: Attempt) -> contextvars.Context:
+        self.attempt = attempt
+        self.begun += 1
+        return contextvars.copy_context()
+
+    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        self.ended_at.append(now)
+        self.outcomes.append(outcome)
+
+    @property
+    def errors(self) -> list[str]:
+        """What its attempts ended with."""
+        return [str(outcome.error) for outcome in self.outcomes]
+
+
+async def nothing() -> Outcome:
+    """An attempt that succeeds at once."""
+    return Outcome()
+
+
+async def forever() -> Outcome:
+    """An attempt that takes an hour."""
+    await asyncio.sleep(3600)
+    return Outcome()
+
+
+def job(quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> tuple[Job, Step]:
+    """A job of the engine, and its payload."""
+    step = Step(perform, timeout)
+    return Job(quota, payload=step), step
+
+
+def completion(text: str) -> dict[str, Any]:
+    """A chat completion that says `text`."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-x",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+
+
+class FakeProvider:
+    """What stands for every lane: it answers each prompt with itself after `seconds`, and notes what happens.
+
+    Attributes:
+        asked: Instant and prompt of each request, as they came.
+        answers: (status, headers, body) to give first, in their order.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self.asked: list[tuple[float, str]] = []
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self.timeouts: list[Timeouts] = []
+        self.running = 0
+        self.most = 0
+
+    async def send(self, request: Request, timeouts: Timeouts) -> tuple[int, dict[str, str], bytes]:
+        text = request.messages[-1]["content"]
+        self.asked.append((clock.now(), text))
+        self.timeouts.append(timeouts)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.running -= 1
+        return self.answers.pop(0) if self.answers else (200, {}, json.dumps(completion(text)).encode())
+
+    def count(self, name: str, until: float = inf) -> int:
+        """How many prompts that begin with `name` were asked before the instant `until`."""
+        return sum(text.startswith(name) for at, text in self.asked if at < until)
 
 
 async def consume(run: Awaitable[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
@@ -12,7 +13,19 @@ import pytest
 from aiolimiter import AsyncLimiter
 from support import Simulate, consume
 
-from llm_fanout import BadReply, ConfigError, Executor, RateLimited, Rejected, RunFailed, Stopped, Task, Unavailable, clock
+from llm_fanout import (
+    BadReply,
+    ConfigError,
+    Executor,
+    Limits,
+    RateLimited,
+    Rejected,
+    RunFailed,
+    Stopped,
+    Task,
+    Unavailable,
+    clock,
+)
 
 NO_JITTER = "llm_fanout.engine.random.random"
 
@@ -435,6 +448,10 @@ def test_a_function_that_returns_an_awaitable_is_enough(simulate: Simulate[Any])
         ({"max_retries": True}, "max_retries"),
         ({"retry_for": -3}, "retry_for"),
         ({"rate": 5}, "AsyncLimiter"),
+        ({"rate": Limits(tpm=1_000)}, "no tokens to count"),
+        ({"rate": Limits(itpm=1_000, rpm=5)}, "no tokens to count"),
+        ({"rate": Limits(otpm=1_000)}, "no tokens to count"),
+        ({"rate": Limits(max_concurrency=3)}, "say it once"),
         ({"rate": AsyncLimiter(0.5, 1)}, "never a whole one"),
         ({"retry_on": (ValueError, 3)}, "retry_on"),
         ({"retry_on": BaseException}, "retry_on"),
@@ -506,3 +523,138 @@ def test_a_source_that_raises_keeps_what_is_done(simulate: Simulate[Any]) -> Non
 
     assert caught.value.report.values == [2, 4]  # type: ignore[attr-defined]  # a Report
     assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_limits_as_a_rate(simulate: Simulate[Any]) -> None:
+    """`rate=Limits(rpm=, burst=)`: the burst at once, then one after another; in any minute no more than rpm."""
+
+    async def main() -> Any:
+        async def when(_: int) -> float:
+            return clock.now()
+
+        begun = clock.now()
+        report = await Executor(rate=Limits(rpm=60, burst=10)).map(when, range(130))
+        return [at - begun for at in report.values], report.summary.binding
+
+    starts, binding = simulate(main)
+
+    assert sum(at == 0 for at in starts) == 10
+    assert all(sum(at <= other < at + 60 for other in starts) <= 60 for at in starts)
+    assert starts[-1] == pytest.approx(120 / 51 * 60, abs=1)  # after the burst 51 a minute: any minute holds 60
+    assert binding == "requests"
+
+
+def test_headroom_leaves_room(simulate: Simulate[Any]) -> None:
+    """With `headroom=0.5` half of the rate is used."""
+
+    async def main() -> Any:
+        one = await Executor(rate=Limits(rpm=120, burst=1)).map(asyncio.sleep, [0.0] * 61)
+        half = await Executor(rate=Limits(rpm=120, burst=1, headroom=0.5)).map(asyncio.sleep, [0.0] * 61)
+        return one.summary.elapsed, half.summary.elapsed
+
+    assert simulate(main) == (pytest.approx(30), pytest.approx(60))
+
+
+def test_a_days_requests(simulate: Simulate[Any]) -> None:
+    """`rpd`: as many as that in 24 hours, and the next when the first is a day old."""
+
+    async def main() -> Any:
+        return (await Executor(rate=Limits(rpd=5)).map(asyncio.sleep, [0.0] * 6)).summary.elapsed
+
+    assert simulate(main) == pytest.approx(86_400, abs=61)
+
+
+def test_one_rate_is_shared_by_all_runs_of_an_executor(simulate: Simulate[Any]) -> None:
+    """Two runs at once keep to it together, retries included."""
+    starts: list[float] = []
+
+    async def fails_first(number: int) -> None:
+        starts.append(clock.now())
+        if number % 2 and len(starts) < 20:
+            raise ConnectionError("once")
+
+    async def main() -> None:
+        executor = Executor(rate=Limits(rpm=60, burst=1))
+        await asyncio.gather(executor.map(fails_first, range(10)), executor.map(fails_first, range(10)))
+
+    simulate(main)
+
+    assert len(starts) > 20
+    assert all(later - earlier >= 0.999 for earlier, later in itertools.pairwise(starts))
+
+
+def test_a_refusal_slows_everybody_and_costs_no_retry(simulate: Simulate[Any]) -> None:
+    """RateLimited with a time: nobody of the executor starts before it is over; with no retries left it still goes on."""
+    starts: list[float] = []
+
+    async def refused_three_times(number: int) -> int:
+        starts.append(clock.now())
+        await asyncio.sleep(0.1)
+        if len(starts) in (3, 4, 5):
+            raise RateLimited("slow down", kind="rate_limited", retry_after=20.0)
+        return number
+
+    async def main() -> Any:
+        return await Executor(max_concurrency=1, max_retries=0).map(refused_three_times, range(8))
+
+    report = simulate(main)
+
+    assert report.values == list(range(8))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert max(gaps[:2]) < 1
+    assert min(gaps[2:5]) >= 20.0
+    assert max(gaps[2:5]) <= 25.0
+
+
+def test_a_refusal_without_a_time_is_not_a_retry(simulate: Simulate[Any]) -> None:
+    """RateLimited that says nothing: fewer at once for a while, tried again until it passes, though `max_retries` is 0."""
+    running = most = refused = 0
+
+    async def four_at_once(number: int) -> int:
+        nonlocal running, most, refused
+        running += 1
+        try:
+            if running > 4:
+                refused += 1
+                raise RateLimited("too many", kind="rate_limited")
+            await asyncio.sleep(1)
+            return number
+        finally:
+            running -= 1
+
+    async def main() -> Any:
+        return await Executor(max_concurrency=50, max_retries=0).map(four_at_once, range(200))
+
+    report = simulate(main)
+
+    assert report.values == list(range(200))
+    assert refused < 400
+
+
+def test_unavailable_with_a_time_waits_alone(simulate: Simulate[Any]) -> None:
+    """Another error that names a wait holds only its own call back."""
+
+    async def first_is_busy(number: int, tries: list[int]) -> float:
+        tries.append(number)
+        if number == 0 and tries.count(0) == 1:
+            raise Unavailable("busy", kind="server", retry_after=50.0)
+        await asyncio.sleep(1)
+        return clock.now()
+
+    async def main() -> Any:
+        tries: list[int] = []
+        begun = clock.now()
+        report = await Executor(max_concurrency=1).run([Task(first_is_busy, number, tries) for number in range(5)])
+        return [at - begun for at in report.values]
+
+    first, *others = simulate(main)
+
+    assert first >= 51
+    assert max(others) == pytest.approx(4)
+
+
+def test_a_task_prints_its_function() -> None:
+    """The name of the function, and of the task if it has one."""
+    assert repr(Task(asyncio.sleep, 1)) == "<Task sleep>"
+    assert repr(Task(asyncio.sleep, 1, id="nap")) == "<Task 'nap': sleep>"
+    assert repr(Task(functools.partial(asyncio.sleep, 1))).startswith("<Task functools.partial(")

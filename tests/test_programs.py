@@ -73,7 +73,7 @@ async def test_notebook(box: Box) -> None:
 
 
 async def test_orchestrator(box: Box) -> None:
-    """Fan-outs inside tasks inside an executor, on one quota of four slots."""
+    """Fan-outs inside scopes inside tasks inside an executor, on one quota of four slots."""
     answer = await program("orchestrator").main("What to do? [[answer:one two three four]]", box.url)
 
     assert answer == "one two three four"

@@ -10,7 +10,6 @@ import pytest
 
 from llm_fanout import Limits, clock
 from llm_fanout.core.job import Cost
-from llm_fanout.core.quota import Quota
 from llm_fanout.quotas import QuotaKey, Quotas
 
 KEY = QuotaKey.of("https://api.example/v1/", "sk-secret", "model")
@@ -26,10 +25,6 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Any:
     seconds = [1_000.0]
     monkeypatch.setattr(clock, "now", lambda: seconds[0])
     return seconds
-
-
-def rates(quota: Quota) -> dict[str, float]:
-    return {unit: getattr(limit, "rate", getattr(limit, "size", 0.0)) for unit, limit in quota._limits.items()}
 
 
 def test_the_same_key_gives_the_same_quota() -> None:
@@ -57,8 +52,7 @@ def test_the_newest_statement_holds_for_everybody(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING, "llm_fanout"):
         quotas.join(KEY, Limits(rpm=600), other)
 
-    assert first.quota.width == 5
-    assert rates(first.quota)["requests"] == pytest.approx((600 - 9) / 60)
+    assert first.quota.limits() == Limits(rpm=600, max_concurrency=5)
     assert "rpm of model changes from 60 to 600" in caplog.text
 
 
@@ -66,11 +60,10 @@ def test_joining_without_figures_changes_nothing(caplog: pytest.LogCaptureFixtur
     """`Limits()` joins what is there, silently."""
     quotas, one, other = Quotas(), Holder(), Holder()
     first = quotas.join(KEY, Limits(rpm=60, max_concurrency=5), one)
-    before = rates(first.quota)
 
     quotas.join(KEY, Limits(), other)
 
-    assert rates(first.quota) == before
+    assert first.quota.limits() == Limits(rpm=60, max_concurrency=5)
     assert not caplog.records
 
 
@@ -84,7 +77,7 @@ def test_a_figure_goes_with_its_last_holder(now: list[float]) -> None:
     first.leave()
     len(quotas)
 
-    assert rates(second.quota) == {"concurrency": 3}
+    assert second.quota.limits() == Limits(max_concurrency=3)
 
 
 def test_a_new_statement_without_other_holders_is_no_change(caplog: pytest.LogCaptureFixture) -> None:

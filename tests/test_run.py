@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from support import Simulate, consume, in_thread
 
-from llm_fanout import ConfigError, Executor, RunFailed, Summary, Unavailable
+from llm_fanout import ConfigError, Executor, Limits, RateLimited, RunFailed, Summary, Unavailable
 from llm_fanout.flow import PARKED_CAP, WINDOW
 
 
@@ -516,3 +517,148 @@ def test_bar_is_drawn_on_request(simulate: Simulate[Any], monkeypatch: pytest.Mo
 
     assert simulate(main) == []
     assert asked == ["bar", "bar"]
+
+
+def test_pause_and_resume(simulate: Simulate[Any]) -> None:
+    """Paused, nothing more starts and what is under way ends; resumed, it goes on; other runs are not touched."""
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=2)
+        run = executor.map(asyncio.sleep, [1.0] * 10)
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(2.5)
+        run.pause()
+        run.pause()
+        await asyncio.sleep(10)
+        paused = run.summary
+        other = await executor.map(asyncio.sleep, [1.0] * 4)
+        run.resume()
+        run.resume()
+        report = await waiting
+        return paused, other.summary.elapsed, report.summary
+
+    paused, other, final = simulate(main)
+
+    assert (paused.done, paused.in_flight) == (6, 0)
+    assert other == pytest.approx(2)
+    assert (final.succeeded, final.elapsed) == (10, pytest.approx(2.5 + 10 + 2 + 2))
+
+
+def test_a_paused_run_starts_nothing_at_all(simulate: Simulate[Any]) -> None:
+    """A run may be paused before it is consumed, and cancelled while it is paused."""
+
+    async def main() -> Any:
+        run = Executor().map(asyncio.sleep, [1.0] * 3)
+        run.pause()
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(100)
+        run.cancel()
+        return await waiting
+
+    summary = simulate(main).summary
+
+    assert (summary.attempts, summary.errors) == (0, {"cancelled": 3})
+
+
+def test_pause_and_resume_from_another_thread() -> None:
+    """Both may be called from any thread; the loop of the run notices."""
+
+    async def main() -> Any:
+        tries = 0
+
+        async def quick(number: int) -> int:
+            nonlocal tries
+            tries += 1
+            await asyncio.sleep(0)
+            return number
+
+        run = Executor(max_concurrency=1).map(quick, range(300))
+        waiting = asyncio.ensure_future(consume(run))
+        while tries < 10:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(run.pause)
+        while run.summary.in_flight:
+            await asyncio.sleep(0)
+        paused = tries
+        for _ in range(100):
+            await asyncio.sleep(0)
+        still = tries
+        await asyncio.to_thread(run.resume)
+        return paused, still, await waiting
+
+    paused, still, report = in_thread(lambda: asyncio.run(main()))
+
+    assert paused == still < 300
+    assert report.values == list(range(300))
+
+
+def test_a_minute_without_progress_is_told(simulate: Simulate[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """After 60 s in which nothing ended and nothing is under way, a warning says what is waited for; then once a minute."""
+    tries = 0
+
+    async def refused_once(_: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RateLimited("later", kind="rate_limited", retry_after=150.0)
+
+    async def main() -> None:
+        await Executor(max_concurrency=1).map(refused_once, range(3))
+
+    with caplog.at_level(logging.WARNING, "llm_fanout"):
+        simulate(main)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "no result for 60 s: 3 calls wait for gate; they go on as soon as they can"
+    ] * 2
+
+
+def test_slow_calls_and_steady_progress_are_not_warned_of(simulate: Simulate[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A call under way is no reason to warn, nor are waits of less than a minute."""
+
+    async def main() -> None:
+        await Executor(max_concurrency=1).map(asyncio.sleep, [500.0])
+        await Executor(rate=Limits(rpm=2, burst=1)).map(asyncio.sleep, [0.0] * 6)
+
+    with caplog.at_level(logging.WARNING, "llm_fanout"):
+        simulate(main)
+
+    assert not caplog.records
+
+
+def test_a_run_prints_where_it_stands(simulate: Simulate[Any]) -> None:
+    """Before it is consumed, under way, and at the end; in a notebook cell it is its report so far."""
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=1).map(asyncio.sleep, [1.0] * 4)
+        before = repr(run), run._repr_html_()
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(2.5)
+        during = repr(run)
+        await waiting
+        return before, during, repr(run), run._repr_html_() == run.report._repr_html_()
+
+    before, during, after, html = simulate(main)
+
+    assert before == ("<Run: not started>", "<p>&lt;Run: not started&gt;</p>")
+    assert during == "<Run: 2 of 4 calls in 2.5 s: 2 succeeded, 0 failed>"
+    assert after == "<Run: 4 calls in 4 s: 4 succeeded, 0 failed>"
+    assert html
+
+
+def test_a_run_from_an_async_source_can_be_left_before_it_begins(simulate: Simulate[Any]) -> None:
+    """Cancelled before anybody consumes it, its source is never touched."""
+
+    async def source() -> AsyncIterator[int]:
+        raise AssertionError
+        yield 1
+
+    async def main() -> Any:
+        run = Executor().map(echo, source())
+        run.cancel()
+        return await run
+
+    report = simulate(main)
+
+    assert len(report) == 0
+    assert report.summary.stopped is not None

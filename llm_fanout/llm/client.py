@@ -188,6 +188,9 @@ class FanOut:
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         await self.aclose()
 
+    def __repr__(self) -> str:
+        return f"<FanOut {self._endpoint.model!r}>"
+
     def _run(self, prompts: Any, model: str | Endpoint | None, options: Mapping[str, Any], lane: Lane) -> Run[str]:
         first = self._route_to(model)
         scope = SCOPE.get()

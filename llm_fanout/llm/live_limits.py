@@ -35,6 +35,8 @@ class LiveLimits(MutableMapping[str, Limits]):
             route.hold.state(limits)
 
     def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
         self[name] = Limits()
 
     def __iter__(self) -> Iterator[str]:

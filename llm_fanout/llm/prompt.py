@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from ..core.checks import is_number
 from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
 from ..core.tokens import estimate_tokens
@@ -132,6 +134,8 @@ def prompt_of(item: object) -> Prompt:
 
 def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse a word that is no option here, and a value out of its range, before anything is sent."""
+    if not options:
+        return  # most prompts have none
     for name in options.keys() - known:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
@@ -141,9 +145,35 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     if options.get("priority") is not None:
         rank_of(options["priority"])
     RetryPolicy.of(options.get("max_retries", 0), options.get("retry_for"))
-    for name in ("max_tokens", "max_completion_tokens"):
-        if name in options and (not isinstance(options[name], int) or options[name] < 1):
-            raise ConfigError(f"{name} must be a whole number >= 1, got {options[name]!r}")
+    for name, (wanted, fits) in FIGURES.items():
+        value = options.get(name)
+        if value is not None and not fits(value):
+            raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _is_finite(value: object) -> bool:
+    return is_number(value) and isfinite(value)  # type: ignore[arg-type]  # it is a number
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return _is_whole(value) and value >= 1  # type: ignore[operator]  # it is a number
+
+
+# What a parameter must be to be sent at all. Its range is the provider's to say: it differs from model to model.
+FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "temperature": ("a number", _is_finite),
+    "top_p": ("a number", _is_finite),
+    "frequency_penalty": ("a number", _is_finite),
+    "presence_penalty": ("a number", _is_finite),
+    "seed": ("a whole number", _is_whole),
+    "top_logprobs": ("a whole number", _is_whole),
+    "max_tokens": ("a whole number >= 1", _is_count),
+    "max_completion_tokens": ("a whole number >= 1", _is_count),
+}
 
 
 REFUSED = {

@@ -77,8 +77,10 @@ def _says(summary: Summary) -> list[str]:
     parts = [f"{summary.in_flight} in flight"]
     if summary.eta:
         parts.append(f"{seconds(summary.eta)} left")
-    if summary.failed:
-        parts.append(f"{summary.failed:,} failed")
+    if failed := summary.failed - summary.not_done:
+        parts.append(f"{failed:,} failed")
+    if summary.not_done:
+        parts.append(f"{summary.not_done:,} not done")
     if summary.cost:
         parts.append(f"${summary.cost:.2f}")
     return parts

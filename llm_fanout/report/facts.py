@@ -70,8 +70,11 @@ def calls(count: int) -> str:
 def _headline(summary: Summary) -> str:
     whole = summary.total in (None, summary.done)
     number = calls(summary.done) if whole else f"{summary.done:,} of {calls(summary.total or 0)}"
+    outcome = f"{summary.succeeded:,} succeeded, {summary.failed - summary.not_done:,} failed"
+    if summary.not_done:
+        outcome += f", {summary.not_done:,} not done"
     end = "" if summary.stopped is None else f"; stopped: {printable(str(summary.stopped))}"
-    return f"{number} in {seconds(summary.elapsed)}: {summary.succeeded:,} succeeded, {summary.failed:,} failed{end}"
+    return f"{number} in {seconds(summary.elapsed)}: {outcome}{end}"
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import pytest
 import respx
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from support import consume, in_thread
+from support import completion, consume, in_thread
 
 from llm_fanout import (
     ConfigError,
@@ -509,14 +509,6 @@ async def test_a_call_gives_up_after_its_patience(box: Box) -> None:
     assert time.monotonic() - begun < 30
 
 
-def completion(text: str) -> dict[str, Any]:
-    """A chat completion that says `text`."""
-    message = {"role": "assistant", "content": text}
-    return {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "gpt-x",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
+async def test_a_client_prints_its_model(fan: FanOut) -> None:
+    """The model, and nothing that is secret."""
+    assert repr(fan) == "<FanOut 'sim/gpt-sim'>"

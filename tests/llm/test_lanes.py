@@ -17,7 +17,8 @@ from llm_fanout import Endpoint, Prompt
 from llm_fanout.llm.endpoint import place_of
 from llm_fanout.llm.lanes import SdkLane, WireLane
 from llm_fanout.llm.prompt import Request, Settings
-from llm_fanout.llm.wire import Answer, Timeouts
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import Answer
 
 REQUEST = Request.of(
     "gpt-x",
@@ -36,6 +37,7 @@ class FakeWire:
     @asynccontextmanager
     async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> AsyncIterator[Answer]:
         self.sent.append((url, headers, json.loads(body)))
+        self.timeouts = timeouts
 
         async def chunks() -> AsyncIterator[bytes]:
             yield b"some "
@@ -49,7 +51,7 @@ async def test_the_wire_lane_sends_one_body() -> None:
     wire = FakeWire()
     lane = WireLane(wire, place_of(Endpoint("openai/gpt-x", base_url=URL, api_key="sk-key-123")))
 
-    answer = await lane.send(REQUEST)
+    answer = await lane.send(REQUEST, Timeouts())
 
     url, headers, body = wire.sent[0]
     assert url == f"{URL}/chat/completions"
@@ -93,10 +95,38 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     client, answers, seen = mocked
     answers.append({"status_code": status, "headers": {"retry-after": "7"}, "content": b'{"odd": "body"}'})
 
-    got, headers, body = await SdkLane(client).send(REQUEST)
+    got, headers, body = await SdkLane(client).send(REQUEST, Timeouts())
 
     assert (got, headers["retry-after"], body) == (status, "7", b'{"odd": "body"}')
     assert len(seen) == 1
     assert seen[0].headers["x-stainless-retry-count"] == "0"
     assert seen[0].headers["x-mine"] == "1"
     assert json.loads(seen[0].content)["top_k"] == 7
+
+
+async def test_the_wire_lane_hands_the_timeouts_on() -> None:
+    """To connect, and of silence: the wire gets what the request was given."""
+    wire = FakeWire()
+
+    await WireLane(wire, place_of(Endpoint("sim/x", base_url=URL))).send(REQUEST, Timeouts(connect=2.0, idle=7.0))
+
+    assert wire.timeouts == Timeouts(connect=2.0, idle=7.0)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "parts"),
+    [
+        (Timeouts(connect=2.0, idle=7.0), {"connect": 2.0, "read": 7.0, "write": None, "pool": None}),
+        (Timeouts(), {"connect": 10.0, "read": None, "write": None, "pool": None}),
+    ],
+)
+async def test_the_sdk_lane_hands_the_timeouts_on(
+    mocked: tuple[AsyncOpenAI, list[Any], list[Any]], timeouts: Timeouts, parts: dict[str, float | None]
+) -> None:
+    """The same through the SDK, over either HTTP library, whatever the client's own timeout is."""
+    client, answers, seen = mocked
+    answers.append({"status_code": 200, "content": b"{}"})
+
+    await SdkLane(client.with_options(timeout=1.0)).send(REQUEST, timeouts)
+
+    assert seen[0].extensions["timeout"] == parts

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llm_fanout import ConfigError, Prompt
+from llm_fanout.core.lanes import BACKGROUND
 from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.llm.prompt import CALL_OPTIONS, RUN_OPTIONS, Request, Settings, check_options, prompt_of
 
@@ -50,12 +51,28 @@ def test_long_values_are_shortened_in_messages() -> None:
         ({"retry_for": 0}, "retry_for"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": "5"}, "max_completion_tokens"),
+        ({"max_tokens": True}, "max_tokens must be a whole number >= 1"),
+        ({"temperature": "hot"}, "temperature must be a number, got 'hot'"),
+        ({"temperature": float("nan")}, "temperature must be a number"),
+        ({"top_p": [0.5]}, "top_p must be a number"),
+        ({"frequency_penalty": True}, "frequency_penalty"),
+        ({"presence_penalty": "0"}, "presence_penalty"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"top_logprobs": "3"}, "top_logprobs must be a whole number"),
+        ({"priority": "urgent"}, "priority must be one of 'interactive'"),
+        ({"deadline": 5}, "no option 'deadline'"),
     ],
 )
 def test_options_are_checked_when_they_are_given(options: dict[str, Any], match: str) -> None:
     """A misspelt word or a value out of its range is refused, with what to do."""
     with pytest.raises(ConfigError, match=match):
         Prompt("x", **options)
+
+
+def test_figures_may_be_left_open() -> None:
+    """None is as good as not said; whole numbers do for fractions, and zero is a number."""
+    Prompt("x", temperature=0, top_p=1, seed=-1, top_logprobs=0)
+    Prompt("x", temperature=None, max_tokens=None, seed=None)  # type: ignore[arg-type]  # what a table may hold
 
 
 def test_ids_are_text_or_numbers() -> None:
@@ -77,9 +94,10 @@ def test_settings_sort_the_options() -> None:
     settings = Settings.of({"temperature": 0.5, "seed": None, "timeout": 3, "max_retries": 1, "instructions": "brief"})
 
     assert settings.params == {"temperature": 0.5}
-    assert (settings.timeout, settings.instructions) == (3, "brief")
+    assert (settings.timeouts.total, settings.instructions) == (3, "brief")
     assert (settings.retry.max_retries, settings.retry.retry_for) == (1, inf)
-    assert Settings.of({}).timeout == 600
+    assert Settings.of({}).timeouts.total == 600
+    assert (Settings.of({}).rank, Settings.of({"priority": "background"}).rank) == (None, BACKGROUND)
 
 
 def test_max_tokens_by_either_name() -> None:

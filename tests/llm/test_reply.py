@@ -44,7 +44,7 @@ def test_a_whole_answer_is_a_success() -> None:
     """Text, reason and usage are read, and what was used is what is settled."""
     result = outcome()
 
-    assert (result.error, result.again, result.used) == (None, Again.NO, Cost(tokens=18))
+    assert (result.error, result.again, result.used) == (None, Again.NO, Cost.of(11, 7))
     assert (result.value.text, result.value.finish_reason, result.value.usage) == ("hello", "stop", Usage(11, 7, 3, 2))
 
 

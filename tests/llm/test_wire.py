@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from aiohttp import web
 from support import in_thread
 
-from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge, Timeouts, read_all
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge, read_all
 
 
 class Server:
@@ -160,3 +162,31 @@ def test_sessions_end_with_their_loops() -> None:
 
     assert [session.closed for session in sessions] == [True, True, True]
     assert len(wire._open) == 1
+
+
+async def test_silence_is_bounded_apart(wire: AiohttpWire, server: Server) -> None:
+    """A server that says nothing for longer than `idle` is left, though the attempt has time."""
+    with pytest.raises(aiohttp.SocketTimeoutError):
+        async with wire.send(f"{server.url}/hang", {}, b"question", Timeouts(idle=0.05)) as answer:
+            await read_all(answer.chunks)
+
+    async with asyncio.timeout(30):
+        await server.left.wait()
+
+
+async def test_connecting_is_bounded_apart(wire: AiohttpWire) -> None:
+    """A server that does not accept is left after `connect` seconds."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]  # they fill the queue of a server that accepts nobody
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        try:
+            with pytest.raises(aiohttp.ConnectionTimeoutError):
+                async with wire.send(f"http://127.0.0.1:{full.getsockname()[1]}/", {}, b"", Timeouts(connect=0.05)):
+                    pass
+        finally:
+            for each in waiting:
+                each.close()

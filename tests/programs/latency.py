@@ -9,7 +9,9 @@ async def main(urls: dict[str, str]) -> list[str]:
     """One line for each server and metric."""
     lines = []
     for name, url in urls.items():
-        endpoint = Endpoint("openai/llama-3.1-8b", base_url=url, api_key="none", limits=Limits(max_concurrency=32))
+        endpoint = Endpoint(
+            "openai/llama-3.1-8b", base_url=url, api_key="none", limits=Limits(max_concurrency=32, adapt=False)
+        )
         async with FanOut(endpoint, max_retries=0, max_tokens=200) as fan:
             await fan.map(PROMPTS[:10])  # warm-up: same connections, report dropped
             report: Report[str] = await fan.map(PROMPTS)

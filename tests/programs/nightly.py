@@ -1,7 +1,8 @@
-"""Rows from a generator, one key, an alarm on failures, an exit code."""
+"""Rows from a generator, one key, below daytime traffic, done by six, an alarm on failures, an exit code."""
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime, time, timedelta
 
 from llm_fanout import Endpoint, FanOut, Limits, Prompt, RunFailed, Summary
 
@@ -19,10 +20,12 @@ def alert(now: Summary) -> None:
 
 async def main(url: str, count: int, out: str) -> int:
     """0 if nearly everything succeeded."""
-    key = Endpoint("openai/gpt-5-mini", base_url=url, api_key="key-of-tonight", limits=Limits(rpm=600_000, tpm=400_000_000))
-    fan = FanOut(key, instructions="Label the text.")
+    six = datetime.combine(datetime.now() + timedelta(days=1), time(6)).astimezone()
+    limits = Limits(rpm=800_000, tpm=500_000_000, headroom=0.3)
+    key = Endpoint("openai/gpt-5-mini", base_url=url, api_key="key-of-tonight", limits=limits)
+    fan = FanOut(key, instructions="Label the text.", priority="background")
     try:
-        report = await fan.map(rows(count), total=count, progress=alert)
+        report = await fan.map(rows(count), deadline=six, total=count, progress=alert)
     except RunFailed as exc:
         print(exc, file=sys.stderr)
         return 4

@@ -2,7 +2,9 @@
 
 from typing import reveal_type
 
-from llm_fanout import Executor, FanOut, Prompt, Task, fan_out, fan_out_sync
+from httpx2 import Timeout
+
+from llm_fanout import Executor, FanOut, Limits, Prompt, Task, fan_out, fan_out_sync
 
 
 async def typed(fan: FanOut) -> None:
@@ -19,6 +21,18 @@ async def typed(fan: FanOut) -> None:
     fan.map([1, 2])  # E
     fan.call("a", progress=True)  # E
     Prompt("a", temperature="hot")  # E
+    fan.map(["a"], priority="urgent")  # E
+    fan.map(["a"], deadline="tomorrow")  # E
+    fan.map(["a"], timeout=Timeout(None, connect=2.0), deadline=60)
+    Prompt("a", deadline=60)  # E
+    reveal_type((await fan.call("a", deadline=60, priority="interactive")).value)  # R: str
+    async with fan.scope("agent", weight=2, priority="background", max_concurrency=3) as scope:
+        reveal_type(scope)  # R: llm_fanout.scope.Scope
+        reveal_type(scope.summary.cost)  # R: float
+    fan.scope("agent", wieght=2)  # E
+    fan.limits["m"] = Limits(rpm=60)
+    fan.limits["m"] = 60  # E
+    reveal_type(fan.limits["m"])  # R: llm_fanout.core.stated.Limits
 
     async def a(x: int) -> str:
         return str(x)
@@ -34,5 +48,7 @@ async def typed(fan: FanOut) -> None:
     Executor().map(a, ["x"])  # E
     reveal_type((await Executor().run([Task(a, 1)]))[0].value)  # R: str
     Executor(max_concurency=5)  # E
+    Executor(rate=Limits(rpm=60))
+    Executor(rate=60)  # E
     async for result in fan.map(["a"]):
         reveal_type(result)  # R: llm_fanout.results.Result[str]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Usage
-from llm_fanout.report.bar import bar
+from llm_fanout.report.bar import _says, bar
 from llm_fanout.report.facts import seconds
 from llm_fanout.results import Spending
 
@@ -47,6 +47,20 @@ def test_text_has_the_facts() -> None:
     assert re.search(r"waited for +the requests a minute \(rpm\)\n", text)
     assert re.search(r"latency +0 ms +800 ms +1\.88 s +2 s\n", text)
     assert re.search(r"empty +1 call, id c: nothing in it$", text)
+
+
+def test_what_was_not_done_is_no_failure() -> None:
+    """Calls that were cancelled, or never started, are told apart from those that failed: in the headline and the bar."""
+    stopped = Summary(
+        total=50, done=50, succeeded=12, failed=38, errors={"not_attempted": 30, "cancelled": 2, "deadline": 1, "timeout": 5}
+    )
+    only = Summary(total=3, done=3, failed=3, errors={"cancelled": 3})
+
+    assert stopped.not_done == 33
+    assert str(stopped).startswith("50 calls in 0 ms: 12 succeeded, 5 failed, 33 not done\n")
+    assert str(only).startswith("3 calls in 0 ms: 0 succeeded, 0 failed, 3 not done\n")
+    assert _says(stopped) == ["0 in flight", "5 failed", "33 not done"]
+    assert _says(only) == ["0 in flight", "3 not done"]
 
 
 def test_one_call_is_one_call() -> None:

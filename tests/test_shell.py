@@ -1,0 +1,214 @@
+"""One loop's shell: timeouts kept to the instant, however many there are, and nothing remembered for long."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from math import inf
+from typing import Any
+from weakref import WeakSet
+
+import pytest
+from support import Simulate, consume, forever, job, nothing
+
+from llm_fanout import Executor, clock
+from llm_fanout.core.job import Attempt, Outcome
+from llm_fanout.core.quota import Quota
+from llm_fanout.core.stated import Limits
+from llm_fanout.engine import Engine
+
+UNLIMITED = Limits(adapt=False)
+
+
+def test_each_timeout_ends_at_its_own_instant(simulate: Simulate[Any]) -> None:
+    """Calls with several timeouts at once, the longest begun first: each is cut off exactly then, and says `late`."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        begun = clock.now()
+        steps = []
+        for seconds in (60.0, 5.0, 0.25, 5.0, 17.0, 1.0):
+            each, step = job(quota, forever, seconds)
+            steps.append(step)
+            engine.hand_in([each])
+        await asyncio.sleep(100)
+        return [(step.timeout, step.ended_at[0] - begun, step.errors) for step in steps]
+
+    for seconds, took, errors in simulate(main):
+        assert took == pytest.approx(seconds, abs=1e-6)
+        assert errors == [f"late after {seconds} s"]
+
+
+def test_equal_timeouts_end_in_the_order_of_their_starts(simulate: Simulate[Any]) -> None:
+    """Calls that begin one after another have each their whole time."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        begun, steps = clock.now(), []
+        for _ in range(5):
+            each, step = job(quota, forever, 3.0)
+            steps.append(step)
+            engine.hand_in([each])
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(10)
+        return [step.ended_at[0] - begun for step in steps]
+
+    assert simulate(main) == pytest.approx([3.0, 3.5, 4.0, 4.5, 5.0])
+
+
+def test_no_timeout_is_no_bound(simulate: Simulate[Any]) -> None:
+    """Without a timeout, or with an endless one, a call takes as long as it takes."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        first, without = job(quota, forever)
+        second, endless = job(quota, forever, inf)
+        engine.hand_in([first, second])
+        await asyncio.sleep(3_601)
+        return without.errors + endless.errors
+
+    assert simulate(main) == ["None", "None"]
+
+
+def test_an_answer_in_time_is_not_cut_off(simulate: Simulate[Any]) -> None:
+    """A call that ends before its timeout ends as itself, and what comes later in its queue is cut off all the same."""
+
+    async def quick() -> Outcome:
+        await asyncio.sleep(1)
+        return Outcome()
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        begun = clock.now()
+        first, in_time = job(quota, quick, 3.0)
+        second, late = job(quota, forever, 3.0)
+        engine.hand_in([first, second])
+        await asyncio.sleep(10)
+        return in_time.errors, late.errors, late.ended_at[0] - begun
+
+    assert simulate(main) == (["None"], ["late after 3.0 s"], pytest.approx(3.0))
+
+
+def test_cancelled_wins_over_late(simulate: Simulate[Any]) -> None:
+    """A call that is cancelled while it cleans up after its timeout was cancelled, not late: it is not tried again."""
+
+    async def stubborn() -> Outcome:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(5)
+        return Outcome()
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        first, step = job(quota, stubborn, 1.0)
+        engine.hand_in([first])
+        await asyncio.sleep(2)
+        engine.cancel([first])
+        await asyncio.sleep(10)
+        return step.errors
+
+    assert simulate(main) == ["the call was cancelled before it was answered"]
+
+
+def test_a_call_that_swallows_its_cancellation_ends_as_it_likes(simulate: Simulate[Any]) -> None:
+    """What a call brings in spite of its timeout counts; it holds its slot until then, and the loop goes on."""
+
+    async def deaf() -> Outcome:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            await asyncio.sleep(7)
+        return Outcome(value="late, but here")
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+        begun = clock.now()
+        first, step = job(quota, deaf, 2.0)
+        second, after = job(quota, nothing)
+        engine.hand_in([first, second])
+        await asyncio.sleep(20)
+        return step.outcomes[0].value, step.ended_at[0] - begun, after.ended_at[0] - begun
+
+    assert simulate(main) == ("late, but here", pytest.approx(9.0), pytest.approx(9.0))
+
+
+def test_an_executors_timeout_is_said_and_tried_again(simulate: Simulate[Any]) -> None:
+    """Through the public surface: each of three attempts is cut off after exactly its two seconds."""
+    lengths: list[float] = []
+
+    async def hangs(_: int) -> None:
+        begun = clock.now()
+        try:
+            await asyncio.sleep(100)
+        finally:
+            lengths.append(clock.now() - begun)
+
+    async def main() -> Any:
+        return await Executor(timeout=2.0, max_retries=2).map(hangs, [0])
+
+    error = simulate(main)[0].error
+
+    assert lengths == pytest.approx([2.0, 2.0, 2.0])
+    assert (error.kind, error.message) == ("timeout", "no answer within 2 s; raise timeout= if it needs longer")
+
+
+def test_long_timeouts_of_quick_calls_are_forgotten(simulate: Simulate[Any]) -> None:
+    """Thousands of quick calls with an hour's timeout, beside one that is slow: only a handful of them is remembered."""
+    held = []
+
+    async def quick() -> Outcome:
+        await asyncio.sleep(0.01)
+        return Outcome()
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        slow, step = job(quota, forever, 3_600.5)
+        engine.hand_in([slow])
+        for _ in range(100):
+            engine.hand_in([job(quota, quick, 3_600.0)[0] for _ in range(20)])
+            await asyncio.sleep(0.02)
+        gc.collect()
+        held.append(sum(isinstance(each, Attempt) for each in gc.get_objects()))
+        await asyncio.sleep(3_600)
+        return step.errors
+
+    assert simulate(main) == ["None"]
+    assert held[0] < 200
+
+
+def test_a_loop_without_calls_has_no_timer(simulate: Simulate[Any]) -> None:
+    """When the last call has ended, the timers of timeouts that never rang are gone with it."""
+
+    async def main() -> Any:
+        await Executor(timeout=500).map(asyncio.sleep, [0.1] * 5)
+        loop: Any = asyncio.get_running_loop()
+        return [timer for timer in loop._scheduled if not timer.cancelled()]
+
+    assert simulate(main) == []
+
+
+def test_the_run_that_is_over_is_not_kept_by_its_timeouts(simulate: Simulate[Any]) -> None:
+    """What a run's calls brought is free as soon as nobody has the report, though others keep the loop's shell busy."""
+
+    class Answer:
+        """Something to be held on to."""
+
+    answers: WeakSet[Answer] = WeakSet()
+
+    async def answer(_: int) -> Answer:
+        answers.add(made := Answer())
+        return made
+
+    async def main() -> Any:
+        executor = Executor(timeout=1_000)
+        busy = asyncio.ensure_future(consume(executor.map(asyncio.sleep, [50])))
+        await asyncio.sleep(1)
+        await executor.map(answer, range(30))
+        await asyncio.sleep(1)
+        gc.collect()
+        left = len(answers)
+        await busy
+        return left
+
+    assert simulate(main) == 0
