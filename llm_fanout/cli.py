@@ -65,7 +65,9 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     sim: Annotated[
         str | None,
-        typer.Option(help="How the provider in a box is, with a model sim/...: rpm=300,burst=20,500=0.05; see sim --help."),
+        typer.Option(
+            help="How the provider in a box is, with a model sim/...: rpm=300,burst=20, 500=0.05,hang=0.02,429=0.05."
+        ),
     ] = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
 ) -> None:
