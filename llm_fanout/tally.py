@@ -18,7 +18,7 @@ MARKS = 40  # that are remembered: a little more than the ten seconds
 
 
 class Pace:
-    """How fast calls have ended of late."""
+    """How fast calls have ended of late, as far as somebody looked."""
 
     __slots__ = ("_began", "_marks", "_next_at")
 
@@ -26,8 +26,8 @@ class Pace:
         self._began = self._next_at = now
         self._marks = deque([(now, 0)], maxlen=MARKS)  # an instant, and how many calls had ended then
 
-    def ended(self, done: int, now: float) -> None:
-        """One more call has ended, and so `done` have."""
+    def mark(self, done: int, now: float) -> None:
+        """So many calls have ended; to be said whenever somebody looks."""
         if now >= self._next_at:
             self._next_at = now + MARK
             self._marks.append((now, done))
@@ -88,8 +88,6 @@ class Tally:
         with self._lock:
             self.attempts += attempts
             self.done += 1
-            if self._pace is not None:
-                self._pace.ended(self.done, clock.now())
             if result.error is not None:
                 self._errors[result.error.kind] += 1
                 return
@@ -128,6 +126,7 @@ class Tally:
         if self.total is None or self._pace is None or not done:
             return None
         now = clock.now() if self._ended is None else self._ended
+        self._pace.mark(done, now)
         return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
 
     def binding(self) -> str:

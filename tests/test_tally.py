@@ -67,6 +67,7 @@ def ends(tally: Tally, count: int) -> None:
     """So many calls end now."""
     for _ in range(count):
         tally.count(Result(index=0, id=0))
+    tally.summary()  # as a bar looks, again and again
 
 
 def test_a_burst_at_the_start_does_not_promise_too_much(now: list[float]) -> None:

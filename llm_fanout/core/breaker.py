@@ -2,9 +2,9 @@
 
 Theory of operation. Failures that look like an outage (5xx, refused, reset, timeout) of several different calls in a row,
 with no answer of any sort between them, open the breaker. It lets one call through after a second, the next after two, then
-every four: that probe decides. An answer of any sort, be it a refusal, closes it. A call that always fails by itself cannot
-open it, for only the first failure of a call counts. Answers to calls that began before the row of failures did are old
-news: one makes up for one failure, and none closes it.
+every three and a half: that probe decides. An answer of any sort, be it a refusal, closes it. A call that always fails by
+itself cannot open it, for only the first failure of a call counts. Answers to calls that began before the row of failures
+did are old news: one makes up for one failure, and none closes it.
 
 An endpoint that has never answered may be a wrong address: it is not trusted, and then calls fail as they would without a
 breaker. From its first answer on, a failure during an outage uses up nobody's retries.
@@ -19,27 +19,23 @@ from math import inf
 
 FAILURES = 6  # different calls in a row; one chance in 64 million at 5 % random faults, one in 64 at 50 %
 FIRST_PROBE = 1.0  # seconds
-LAST_PROBE = 4.0  # seconds between probes in a long outage: a provider that is back has been noticed within five
+LAST_PROBE = 3.5  # seconds between probes in a long outage: a provider that is back has answered within five
 
 
 class Breaker:
     """Closed while calls are answered; open while they are not, and then one call at a time goes through."""
 
-    __slots__ = ("_failures", "_probe_at", "_probing", "_since", "_wait", "closed", "trusted")
+    __slots__ = ("_failures", "_probe_at", "_probing", "_since", "_wait", "calm", "closed", "trusted")
 
     def __init__(self) -> None:
         self.trusted = False  # whether it ever answered
         self.closed = True  # whether calls may pass freely
+        self.calm = False  # whether an answer is no news
         self._failures = 0
         self._wait = FIRST_PROBE
         self._probe_at = -inf
         self._probing = False
         self._since = inf  # when the row of failures began
-
-    @property
-    def calm(self) -> bool:
-        """Whether an answer is no news."""
-        return self.trusted and self._failures == 0
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +60,7 @@ class Breaker:
         """Something came back, be it a refusal, for a call that began at the instant `began`."""
         self.trusted = True
         if began >= self._since or self._failures <= 1:
-            self.closed = True
+            self.closed = self.calm = True
             self._failures = 0
             self._wait = FIRST_PROBE
             self._probing = False
@@ -84,6 +80,7 @@ class Breaker:
             self._wait = min(2 * self._wait, LAST_PROBE)
             self._probe_at = now + self._wait
             return
+        self.calm = False
         if self._failures == 0:
             self._since = now
         self._failures += first

@@ -117,7 +117,7 @@ def test_the_first_answer_ever_earns_trust() -> None:
     assert not breaker.closed
 
 
-def test_probes_start_after_one_second_then_two_then_every_four() -> None:
+def test_probes_start_after_one_second_then_two_then_every_three_and_a_half() -> None:
     """The first probe goes a second after it opened; each that fails doubles the wait, up to four."""
     breaker = opened(100.0)
 
@@ -129,7 +129,7 @@ def test_probes_start_after_one_second_then_two_then_every_four() -> None:
         now = ready + 0.5
         breaker.failed(probe=True, first=False, now=now)
 
-    assert waits == [FIRST_PROBE, 2.0, LAST_PROBE, LAST_PROBE, LAST_PROBE] == [1.0, 2.0, 4.0, 4.0, 4.0]
+    assert waits == [FIRST_PROBE, 2.0, LAST_PROBE, LAST_PROBE, LAST_PROBE] == [1.0, 2.0, 3.5, 3.5, 3.5]
 
 
 def test_one_probe_at_a_time() -> None:

@@ -556,6 +556,7 @@ def test_refused_one_at_a_time_calls_are_spaced() -> None:
     quota.give(quota.take(ONE, now), None, now)
 
     assert quota.ready_at(ONE, now) - now == pytest.approx(1 / 1.8, rel=0.12)
+    assert quota.limits().rpm == pytest.approx(60 * 1.8, rel=0.12)
     assert quota.held(now + 0.1) == {"requests": pytest.approx(0.1)}
 
 

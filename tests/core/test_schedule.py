@@ -293,7 +293,7 @@ def answered_once(schedule: Schedule) -> Quota:
 
 
 def test_an_outage_pauses_and_probes(schedule: Schedule) -> None:
-    """After some failures in a row nothing starts but one probe, a second later; the next after two, then every four."""
+    """After some failures in a row nothing starts but one probe, a second later; the next after two, then every 3.5."""
     quota = answered_once(schedule)
     fail_all(schedule, quota, 6, 0.0)
     schedule.add(Job(quota), 0.0)
@@ -311,7 +311,7 @@ def test_an_outage_pauses_and_probes(schedule: Schedule) -> None:
         schedule.finish(attempt, OUTAGE, now)
 
     gaps = [later - earlier for earlier, later in pairwise([0.0, *probes])]
-    assert gaps == pytest.approx([1.0, 2.0, 4.0, 4.0, 4.0])
+    assert gaps == pytest.approx([1.0, 2.0, 3.5, 3.5, 3.5])
 
 
 def test_an_outage_uses_up_nobodys_retries(schedule: Schedule) -> None:
