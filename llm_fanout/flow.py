@@ -335,7 +335,7 @@ class Flow(Generic[T]):
 
     def _report(self, *, final: bool = False) -> None:
         try:
-            self._reporter.say(final=final)
+            self._context.run(self._reporter.say, final=final)
         except Exception as exc:  # the user's own function: if it fails the run fails, as with a source
             self.failure = "progress", exc
             self.stop(Stopped("progress raised", kind="cancelled"))

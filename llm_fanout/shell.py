@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +55,8 @@ class Shell:
         self._engine = engine
         self._thread = threading.get_ident()
         self._running = 0
+        self._unborn: dict[Attempt, asyncio.Task[None]] = {}  # tasks that have not made their first step
+        self._context = Context()
         self._ends: dict[float, deque[Attempt]] = {}  # by their timeouts, those that end first in front
         self._returning: dict[Attempt, Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -107,24 +108,46 @@ class Shell:
             going_on.set_result(None)
             return
         payload: Payload = attempt.job.payload
-        context = payload.started(attempt)
-        attempt.task = task = self.loop.create_task(payload.perform(), context=context)
+        # Not `create_task`: an eager factory would run the call within the step that starts it.
+        task = asyncio.Task(self._carry_out(attempt, payload), loop=self.loop, context=payload.started(attempt))
+        attempt.task = self._unborn[attempt] = task
+        task.add_done_callback(self._stillborn)
         self._running += 1
-        # A callback, not a `finally` in the coroutine: a task that is cancelled before its first step never enters it.
-        task.add_done_callback(partial(self._done, attempt))
         if payload.timeout is not None:
             self._bound(attempt, payload.timeout, attempt.started_at)
+
+    async def _carry_out(self, attempt: Attempt, payload: Payload) -> None:
+        """The task of `attempt`: one try, and then whatever follows from it, in the same step."""
+        self._unborn.pop(attempt).remove_done_callback(self._stillborn)
+        try:
+            outcome = await payload.perform()
+        except asyncio.CancelledError:
+            self._ended(attempt, payload.late() if attempt.late and not attempt.job.cancelled else cancelled())
+            raise
+        except Exception as exc:  # a fault of the layer above, whose promise is to raise nothing
+            outcome = _fault(exc)
+        except BaseException:  # KeyboardInterrupt, SystemExit: asyncio hands them to whoever runs the loop
+            self._ended(attempt, cancelled())
+            raise
+        self._ended(attempt, outcome)
+
+    def _stillborn(self, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled before its first step never enters its coroutine."""
+        attempt = next(attempt for attempt, each in self._unborn.items() if each is task)
+        del self._unborn[attempt]
+        self._ended(attempt, cancelled())
 
     def _abort(self, attempt: Attempt) -> None:
         if attempt.task is not None:
             attempt.task.cancel()
 
-    def _done(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.task = None
         self._running -= 1
         if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
             going_on.set_result(None)  # for a task that it left behind
-        self._engine.settle(attempt, _outcome_of(task, attempt))
+        # What follows is not within the call that has ended, whose context is only its own.
+        self._context.run(self._engine.settle, attempt, outcome)
 
     def _bound(self, attempt: Attempt, seconds: float, now: float) -> None:
         """Cut `attempt` off after so many seconds."""
@@ -175,17 +198,7 @@ def cancelled() -> Outcome:
     return Outcome(heard=False, error=Stopped("the call was cancelled before it was answered", kind="cancelled"))
 
 
-def _outcome_of(task: asyncio.Task[Outcome], attempt: Attempt) -> Outcome:
-    if task.cancelled():
-        if attempt.late and not attempt.job.cancelled:
-            payload: Payload = attempt.job.payload
-            return payload.late()
-        return cancelled()
-    failure = task.exception()
-    if failure is None:
-        return task.result()
-    if isinstance(failure, Exception):  # a fault of the layer above, whose promise is to raise nothing
-        error = Rejected(f"{type(failure).__name__}: {failure}", kind="exception")
-        error.__cause__ = failure
-        return Outcome(error=error)
-    return cancelled()  # KeyboardInterrupt, SystemExit: asyncio hands them to whoever runs the loop
+def _fault(exc: Exception) -> Outcome:
+    error = Rejected(f"{type(exc).__name__}: {exc}", kind="exception")
+    error.__cause__ = exc
+    return Outcome(error=error)

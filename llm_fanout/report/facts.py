@@ -17,9 +17,13 @@ QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 BINDING = {
     "requests": "the requests a minute (rpm)",
     "tokens": "the tokens a minute (tpm)",
+    "input": "the input tokens a minute (itpm)",
+    "output": "the output tokens a minute (otpm)",
+    "day": "the requests a day (rpd)",
     "concurrency": "a free slot (max_concurrency, and fewer after refusals)",
     "permits": "the rate (rate=)",
     "gate": "the provider, which asked for patience (429)",
+    "outage": "the provider, which was down",
     "provider": "nothing but the answers themselves",
 }
 
