@@ -167,6 +167,32 @@ def test_idling_earns_nothing() -> None:
     assert served[early] == pytest.approx(200, abs=2)
 
 
+def test_a_lane_that_comes_late_has_no_arrears() -> None:
+    """Where two have shared for long, a third that joins gets a third from then on, and not all that it did not use before."""
+    line, late = Line(), Lane()
+    for lane in (Lane(), Lane()):
+        line.add(lane, 1_000)
+    line.lanes(500)
+
+    line.add(late, 1_000)
+    served = Counter(line.lanes(300))
+
+    assert served[late] == pytest.approx(100, abs=2)
+
+
+def test_newcomers_do_not_pass_a_head_that_waits_for_its_turn_of_tokens() -> None:
+    """A head of a lane that has been served much waits for its tokens; a lane that has had nothing yet comes after it."""
+    line, much, other = Line(Limits(tpm=600, max_concurrency=10)), Lane(), Lane()
+    line.add(much, 6, cost=Cost(5))
+    line.add(other, 5, cost=Cost(5))
+    line.lanes(10)
+    assert line.schedule.start(line.now) is None
+
+    line.add(Lane(), 1, cost=Cost(5))
+
+    assert line.next().lane is much
+
+
 def test_being_alone_costs_nothing() -> None:
     """What a lane got while nobody else wanted anything is not held against it later, nor are its unused tokens saved up."""
     line = Line(Limits(max_concurrency=1, rpm=600_000, tpm=600_000))
