@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant("what is under way is not subtracted", "learnt", "bucket.set_available(remaining - granted_since, now)", "bucket.set_available(remaining, now)"),
     Mutant("a day's limit is taken for a minute's", "learnt", "    return fitting[0] if fitting else MINUTE", "    return MINUTE"),
     Mutant("headroom is used up", "quota", "    left = quantity * (1.0 - limits.headroom)", "    left = quantity"),
-    Mutant("a refused pace is kept", "learnt", "        self._retune(min(self.bucket.rate * CUT, max(rate, self.bucket.rate / 2)), now)", "        pass"),
+    Mutant("a refused pace is kept", "learnt", "        self._retune(min(self.bucket.rate, max(rate, self.bucket.rate / 2)), now)", "        pass"),
     Mutant("a bucket drifts on large clocks", "limits", "        if now > self._since + self._owed:\n            self._since, self._owed = now, 0.0\n        self._owed += amount / self.rate", "        full = max(now, self._since + self._owed)\n        self._since, self._owed = full + amount / self.rate, 0.0"),
 )  # fmt: skip
 

@@ -6,9 +6,10 @@ Two cases, one object each:
   mirrors the provider's own. A figure in a header is a moment old: what was granted since that call began may be missing in
   it, so the truth lies between what is said to remain and that less what was granted since. The mirror is moved into that
   range, and no further;
-- `Pace`: the provider refuses and never says why, even a single call at a time. Then it is not the number of calls that is
-  too high but their rate, and calls are spaced: by what got through lately, a little more as long as all is well and
-  calls wait for it, a cut once per episode when it is not.
+- `Pace`: the provider refuses and never says why. It may be too many at once, which `adaptive` finds out, or too many in a
+  time: then calls that start together refuse each other, however few they are. So they are spaced, too, by what got through
+  lately: that much is surely taken. A little more as long as all is well and calls wait for it; once per episode no more
+  than what got through.
 """
 
 from __future__ import annotations
@@ -94,7 +95,6 @@ def _span_of(window: Window, known: float) -> float:
     return fitting[0] if fitting else MINUTE
 
 
-CUT = 0.9
 GROWTH = 0.05  # of the rate in a second without refusal, and twice as much with each second
 MOST_GROWTH = 1.0
 LONGEST_HOLD = 30.0  # seconds between two tries of a rate that was refused
@@ -103,7 +103,7 @@ LATELY = MINUTE  # seconds after which an answer is no more among them
 
 
 class Pace:
-    """Spaces calls where even one at a time is refused; `bucket` is None as long as that is not known to be so."""
+    """Spaces calls after refusals that do not say why; `bucket` is None as long as there were none."""
 
     __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
 
@@ -116,7 +116,7 @@ class Pace:
 
     def refused(self, now: float) -> bool:
         """The first refusal of an episode came. True if there is a bucket now that was not there."""
-        rate = CUT * self._recent(now)
+        rate = self._recent(now)
         if self.bucket is None:
             if len(self._answers) < 2:
                 return False  # nothing got through yet from which to take a rate
@@ -126,7 +126,7 @@ class Pace:
         self._hold = min(2 * self._hold, LONGEST_HOLD)
         self._next = now + self._hold
         self._growth = GROWTH
-        self._retune(min(self.bucket.rate * CUT, max(rate, self.bucket.rate / 2)), now)
+        self._retune(min(self.bucket.rate, max(rate, self.bucket.rate / 2)), now)
         return False
 
     def succeeded(self, now: float) -> None:

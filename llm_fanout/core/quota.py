@@ -280,8 +280,7 @@ class Quota:
             adaptive.succeeded(lease.epoch, pace if silent else None)
 
     def _refused(self, lease: Lease, now: float) -> None:
-        alone = self.slots.in_use <= 1
-        if self.adaptive.refused(lease.epoch) and (alone or self.pace.bucket is not None) and self.pace.refused(now):
+        if self.adaptive.refused(lease.epoch) and self.pace.refused(now):
             self._refit()
 
     def _granted_since(self, lease: Lease) -> Cost:

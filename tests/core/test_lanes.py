@@ -168,7 +168,7 @@ def test_idling_earns_nothing() -> None:
 
 
 def test_a_lane_that_comes_late_has_no_arrears() -> None:
-    """Where two have shared for long, a third that joins gets a third from then on, and not all that it did not use before."""
+    """Where two have shared for long, a third that joins gets a third from then on, no more."""
     line, late = Line(), Lane()
     for lane in (Lane(), Lane()):
         line.add(lane, 1_000)

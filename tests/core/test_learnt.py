@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_fanout.core.announced import Announced, Dimension, Window
 from llm_fanout.core.job import Cost
-from llm_fanout.core.learnt import CUT, GROWTH, LATELY, LONGEST_HOLD, RECENT, LearntRates, Pace
+from llm_fanout.core.learnt import GROWTH, LATELY, LONGEST_HOLD, RECENT, LearntRates, Pace
 from llm_fanout.core.limits import DAY, MINUTE, TokenBucket
 from llm_fanout.core.stated import Limits
 
@@ -263,11 +263,11 @@ def test_without_answers_there_is_no_rate_to_take(answers: int) -> None:
     assert pace.bucket is None
 
 
-def test_the_rate_is_a_little_less_than_what_got_through_lately() -> None:
-    """Ten a second were answered: nine are sent, one after the other."""
+def test_the_rate_is_what_got_through_lately() -> None:
+    """Ten a second were answered: ten are sent, one after the other."""
     pace = paced(10.0)
 
-    assert speed(pace) == pytest.approx(CUT * 10.0, rel=0.06)
+    assert speed(pace) == pytest.approx(10.0, rel=0.06)
     assert pace.bucket is not None
     assert pace.bucket.burst == 1.0
 
@@ -290,7 +290,7 @@ def test_only_the_last_answers_count() -> None:
         pace.succeeded(98.0 + number * 0.1)
     pace.refused(100.0)
 
-    assert speed(pace) == pytest.approx(CUT * 10.0, rel=0.06)
+    assert speed(pace) == pytest.approx(10.0, rel=0.06)
 
 
 def test_answers_from_before_a_pause_do_not_count() -> None:
@@ -302,7 +302,7 @@ def test_answers_from_before_a_pause_do_not_count() -> None:
         pace.succeeded(3_600.0 + number * 0.1)
     pace.refused(3_600.5)
 
-    assert speed(pace) == pytest.approx(CUT * 10.0)
+    assert speed(pace) == pytest.approx(10.0)
 
 
 def test_nothing_got_through_for_long() -> None:
@@ -315,14 +315,16 @@ def test_nothing_got_through_for_long() -> None:
     assert pace.bucket is None
 
 
-def test_a_further_refusal_cuts_a_tenth() -> None:
-    """Even if as much got through lately as was sent."""
+def test_a_refusal_never_makes_it_quicker() -> None:
+    """Even if more got through lately than was to be sent."""
     pace = paced(10.0)
+    for number in range(RECENT):
+        pace.succeeded(100.0 + number * 0.01)
     before = speed(pace)
 
-    pace.refused(100.1)
+    pace.refused(100.3)
 
-    assert speed(pace) == pytest.approx(CUT * before)
+    assert speed(pace) == before
 
 
 def test_a_further_refusal_cuts_to_what_got_through() -> None:
@@ -333,7 +335,7 @@ def test_a_further_refusal_cuts_to_what_got_through() -> None:
     pace.refused(101.2)  # 20 answers in 3.2 seconds
     much.refused(130.0)
 
-    assert speed(pace) == pytest.approx(CUT * 20 / 3.1, rel=0.06)
+    assert speed(pace) == pytest.approx(20 / 3.1, rel=0.06)
     assert speed(much) == pytest.approx(before / 2)
 
 

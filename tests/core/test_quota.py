@@ -547,30 +547,20 @@ def answered(quota: Quota, times: int, rate: float) -> float:
     return times / rate
 
 
-def test_refused_one_at_a_time_calls_are_spaced() -> None:
-    """Then it is not their number that is too high but their rate: it is taken from what got through."""
+def test_refused_without_a_reason_calls_are_spaced() -> None:
+    """It may be their rate that is too high: they are spaced by what got through, one or many at a time."""
     quota = Quota()
     now = answered(quota, 10, 2.0)
 
     quota.give(quota.take(ONE, now), None, now, PUSHBACK)
     quota.give(quota.take(ONE, now), None, now)
 
-    assert quota.ready_at(ONE, now) - now == pytest.approx(1 / 1.8, rel=0.12)
-    assert quota.limits().rpm == pytest.approx(60 * 1.8, rel=0.12)
+    assert quota.ready_at(ONE, now) - now == pytest.approx(1 / 2.0, rel=0.12)
+    assert quota.limits().rpm == pytest.approx(60 * 2.0, rel=0.12)
     assert quota.held(now + 0.1) == {"requests": pytest.approx(0.1)}
 
 
-def test_refused_many_at_a_time_calls_are_not_spaced() -> None:
-    """There were several in flight: fewer at once may do."""
-    quota = Quota()
-    now = answered(quota, 10, 2.0)
-
-    quota.give(taken(quota, 2, now)[0], None, now, PUSHBACK)
-
-    assert quota.pace.bucket is None
-
-
-def test_once_spaced_every_episode_cuts_the_rate_once() -> None:
+def test_every_episode_cuts_the_rate_once() -> None:
     """However many are in flight by then: the first refusal of an episode does, the others of it do not."""
     quota = Quota(Limits(max_concurrency=10))
     now = answered(quota, 10, 2.0)
@@ -579,9 +569,9 @@ def test_once_spaced_every_episode_cuts_the_rate_once() -> None:
     before = quota.pace.bucket.rate
 
     leases = taken(quota, 3, now)
-    quota.give(leases[0], None, now, PUSHBACK)
+    quota.give(leases[0], None, now + 2.0, PUSHBACK)
     after = quota.pace.bucket.rate
-    quota.give(leases[1], None, now, PUSHBACK)
+    quota.give(leases[1], None, now + 4.0, PUSHBACK)
 
     assert after < before
     assert quota.pace.bucket.rate == after

@@ -107,6 +107,17 @@ def test_untold_limits_are_found_out(latency: float) -> None:
     assert elapsed <= 1.4 * (980 / 10 + latency)
 
 
+@pytest.mark.parametrize(("burst", "bound"), [(1.0, 3.0), (2.0, 1.8), (5.0, 1.3)])
+def test_a_server_that_admits_hardly_any_burst(burst: float, bound: float) -> None:
+    """Calls that start together refuse each other there: they are spaced, and the rate is used all the same."""
+    world = World(4, Limits(), Provider(rpm=600, burst=burst, spread=0.3))
+
+    elapsed = world.run(400)
+
+    assert elapsed <= bound * (400 / 10 + 1)
+    assert world.refused <= 0.3 * 400
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.3])
 def test_a_server_that_takes_four_at_once(spread: float) -> None:
     """Beginning with 64 at once: at most 25 refusals in 100 calls, within 1.2 times the bound."""
