@@ -54,10 +54,13 @@ class Adaptive:
         "_worth",
         "epoch",
         "growth_from",
+        "is_unexplained",
     )
 
     def __init__(self, slots: Slots, start: float, ceiling: float) -> None:
         self.epoch = 0
+        # Whether the last episode began at a width that had been taken before, or with one call: then it was not the width.
+        self.is_unexplained = False
         self.growth_from = inf  # calls in flight from which a success counts
         self._slots = slots
         self.retune(start, ceiling)
@@ -105,6 +108,7 @@ class Adaptive:
 
     def _begin_episode(self) -> None:
         self.epoch += 1
+        self.is_unexplained = self._slots.size <= self._plateau or self._slots.in_use <= 1
         failed_again = self._slots.size <= self._plateau + 1
         self._hold = min(2 * self._hold or 1, LONGEST_HOLD) if failed_again else 1
         self._round = 0.0

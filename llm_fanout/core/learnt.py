@@ -6,10 +6,10 @@ Two cases, one object each:
   mirrors the provider's own. A figure in a header is a moment old: what was granted since that call began may be missing in
   it, so the truth lies between what is said to remain and that less what was granted since. The mirror is moved into that
   range, and no further;
-- `Pace`: the provider refuses and never says why. It may be too many at once, which `adaptive` finds out, or too many in a
-  time: then calls that start together refuse each other, however few they are. So they are spaced, too, by what got through
-  lately: that much is surely taken. A little more as long as all is well and calls wait for it; once per episode no more
-  than what got through.
+- `Pace`: the provider refuses and never says why, even at a width that it had taken before, or a single call. Then it is
+  not the number of calls that is too high but their rate: calls that start together refuse each other. They are spaced, by
+  what got through lately, for that much is surely taken; a little more as long as all is well and calls wait for it; once
+  per episode no more than what got through.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ LATELY = MINUTE  # seconds after which an answer is no more among them
 
 
 class Pace:
-    """Spaces calls after refusals that do not say why; `bucket` is None as long as there were none."""
+    """Spaces calls after refusals that the width does not explain; `bucket` is None as long as there were none."""
 
     __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
 

@@ -280,7 +280,7 @@ class Quota:
             adaptive.succeeded(lease.epoch, pace if silent else None)
 
     def _refused(self, lease: Lease, now: float) -> None:
-        if self.adaptive.refused(lease.epoch) and self.pace.refused(now):
+        if self.adaptive.refused(lease.epoch) and self.adaptive.is_unexplained and self.pace.refused(now):
             self._refit()
 
     def _granted_since(self, lease: Lease) -> Cost:

@@ -547,8 +547,8 @@ def answered(quota: Quota, times: int, rate: float) -> float:
     return times / rate
 
 
-def test_refused_without_a_reason_calls_are_spaced() -> None:
-    """It may be their rate that is too high: they are spaced by what got through, one or many at a time."""
+def test_refused_one_at_a_time_calls_are_spaced() -> None:
+    """Then it is not their number that is too high but their rate: it is taken from what got through."""
     quota = Quota()
     now = answered(quota, 10, 2.0)
 
@@ -560,9 +560,34 @@ def test_refused_without_a_reason_calls_are_spaced() -> None:
     assert quota.held(now + 0.1) == {"requests": pytest.approx(0.1)}
 
 
+def test_refused_many_at_a_time_calls_are_not_spaced() -> None:
+    """Above what had been taken so far, fewer at once may do."""
+    quota = Quota()
+    now = answered(quota, 10, 2.0)
+
+    quota.give(taken(quota, 2, now)[0], None, now, PUSHBACK)
+
+    assert quota.pace.bucket is None
+
+
+def test_refused_at_a_width_that_was_taken_calls_are_spaced() -> None:
+    """Three of four were taken, and then three are refused, too: it is not the width."""
+    quota = Quota(Limits(max_concurrency=4))
+    now = answered(quota, 10, 2.0)
+    leases = taken(quota, 4, now)
+    quota.give(leases[0], None, now, PUSHBACK)
+    for lease in leases[1:]:
+        quota.give(lease, None, now, OK)
+    assert quota.pace.bucket is None
+
+    quota.give(taken(quota, 3, now)[0], None, now, PUSHBACK)
+
+    assert quota.pace.bucket is not None
+
+
 def test_every_episode_cuts_the_rate_once() -> None:
     """However many are in flight by then: the first refusal of an episode does, the others of it do not."""
-    quota = Quota(Limits(max_concurrency=10))
+    quota = Quota(Limits(max_concurrency=1))
     now = answered(quota, 10, 2.0)
     quota.give(quota.take(ONE, now), None, now, PUSHBACK)
     assert quota.pace.bucket is not None
