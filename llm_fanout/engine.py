@@ -77,6 +77,8 @@ class Engine:
         """An attempt has ended: give back what it held, start what can start now, tell its payload."""
         job = attempt.job
         with self._lock:
+            if job.running is not attempt:
+                return  # its loop was closed, and what it held given back
             now = clock.now()
             verdict = self._schedule.finish(attempt, outcome, now)
             if verdict.retry_at is None:
@@ -88,14 +90,21 @@ class Engine:
     def lend(self, attempt: Attempt) -> None:
         """Let others have the slot of `attempt` while it waits for calls of its own; its timeout rests."""
         with self._lock:
-            attempt.job.payload.shell.suspend(attempt)
+            if attempt.job.running is not attempt:
+                return
+            shell: Shell = attempt.job.payload.shell
+            shell.suspend(attempt)
             self._schedule.lend(attempt)
         # Not at once: what it waits for is about to be handed in, and goes first.
-        attempt.job.payload.shell.loop.call_soon_threadsafe(self.pump)
+        shell.loop.call_soon_threadsafe(self.pump)
 
     def reclaim(self, attempt: Attempt) -> Future[None]:
         """Done as soon as `attempt` has a slot again: before anything new starts."""
         with self._lock:
+            if attempt.job.running is not attempt:
+                ended: Future[None] = Future()
+                ended.set_result(None)
+                return ended
             going_on: Future[None] = attempt.job.payload.shell.going_on(attempt)
             self._schedule.reclaim(attempt)
         self.pump()
@@ -138,8 +147,7 @@ class Engine:
 
     def _startable(self, now: float) -> tuple[list[Attempt], float | None]:
         """The attempts that may go, their capacity taken, and when to ask again. Under the lock."""
-        if len(self._shells) > 1:
-            self._bury_the_dead()
+        self._bury_the_dead()
         begun = []
         schedule = self._schedule
         while (attempt := schedule.start(now)) is not None:
@@ -151,7 +159,9 @@ class Engine:
     def _begin(self, attempts: list[Attempt], timer: float | None) -> None:
         """Start `attempts`, each on its loop, and see to what else follows from a change."""
         for attempt in attempts:
-            attempt.job.payload.shell.begin(attempt)
+            payload = attempt.job.payload
+            if payload is not None:  # its loop may have ended it meanwhile
+                payload.shell.begin(attempt)
         if timer is not None:
             for shell in tuple(self._shells.values()):
                 shell.set_timer(timer)
@@ -174,7 +184,9 @@ class Engine:
 
     def _bury_the_dead(self) -> None:
         """Give back what loops hold that were closed before their tasks had ended."""
-        for loop in [loop for loop in self._shells if loop.is_closed()]:
+        for loop in tuple(self._shells):
+            if not loop.is_closed():
+                continue
             for job in self._shells.pop(loop).jobs:
                 for attempt in self._schedule.cancel(job):
                     self._schedule.finish(attempt, cancelled(), clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
 from dataclasses import dataclass, replace
@@ -162,8 +163,10 @@ class Executor:
         return self
 
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        here = asyncio.get_running_loop()
         for run in list(self._runs):
-            await run.leave()
+            if run.is_on(here):
+                await run.leave("the executor was closed")
 
     def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
         terms = Terms(lane=Lane(), width=lambda: self._quota.width, nests=True)

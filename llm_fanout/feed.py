@@ -118,11 +118,16 @@ class _AsyncFeed:
             self._task.cancel()
 
     async def _pull(self) -> None:
-        async for item in self._items:
-            self._take([item])
-            while self._room() <= 0:
-                self._space.clear()
-                await self._space.wait()
+        try:
+            async for item in self._items:
+                self._take([item])
+                while self._room() <= 0:
+                    self._space.clear()
+                    await self._space.wait()
+        finally:
+            close = getattr(self._items, "aclose", None)  # a generator that was left half-way has something to tidy up
+            if close is not None:
+                await close()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._task = None

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sized
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence, Sized
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from itertools import islice
 from math import inf, isinf
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import clock
+from .clock import in_words
 from .core.job import Attempt, Cost, Job, Outcome, Verdict
 from .core.lanes import Lane
 from .core.quota import Quota
 from .core.retry import RetryPolicy
 from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
-from .feed import feed_of
+from .feed import BREATH, feed_of
 from .nesting import ENCLOSING, Enclosing, depth
 from .progress import Reporter
 from .results import Result
@@ -40,6 +42,7 @@ WINDOW = 2  # items pulled per slot: one under way, one ready to follow it
 UNLIMITED_WINDOW = 1_000  # items pulled where the number of slots is not limited
 REFILL = 8  # a window is filled up again when this part of it is free: one step for several items
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
+TICK = 1.0  # seconds between two reports while nothing happens
 PATIENCE = 60.0  # seconds without any result after which a warning says what is waited for
 
 
@@ -99,14 +102,16 @@ class Terms:
     Args:
         lane: Whose share they use.
         width: How many calls the limits admit at once, as of now; `inf` for no limit.
-        deadline: Seconds from the start after which nothing goes on.
+        deadline: Gives, at the start, the seconds after which nothing goes on; `inf` for no bound.
         nests: Whether the calls run code that may make calls on the same engine.
+        counted_in: Numbers of many runs, in which these calls count, too.
     """
 
     lane: Lane
     width: Callable[[], float]
-    deadline: float = inf
+    deadline: Callable[[], float] = lambda: inf
     nests: bool = False
+    counted_in: Sequence[Tally] = ()
 
 
 class _Call(Generic[T]):
@@ -174,7 +179,7 @@ class Flow(Generic[T]):
         self._context = copy_context()
         self._rank = -depth() if terms.nests else 0  # runs from within go first
         self._deadline = inf
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: dict[_Call[T], Job] = {}
         self._pulled = 0
         self._parked = 0
@@ -183,30 +188,39 @@ class Flow(Generic[T]):
     def start(self) -> None:
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
         self.loop = asyncio.get_running_loop()
-        self._tally.begin()
+        for tally in (self._tally, *self._terms.counted_in):
+            tally.begin()
         self._feed.start()
         if self._tally.stopped is not None:
             self._feed.stop()
             return
-        self._timers = [self.loop.call_later(PATIENCE, self._watch, 0)]
-        if not isinf(self._terms.deadline):
-            self._deadline = clock.now() + self._terms.deadline
-            self._timers.append(self.loop.call_later(self._terms.deadline, self._expire))
+        self._timers["watch"] = self.loop.call_later(PATIENCE, self._watch, 0)
+        if self._reporter.wants:
+            self._timers["tick"] = self.loop.call_later(TICK, self._tick)
+        seconds = self._terms.deadline()
+        if seconds < inf:
+            self._deadline = clock.now() + seconds
+            self._timers["deadline"] = self.loop.call_later(seconds, self._expire, seconds)
 
     def stop(self, error: Stopped) -> None:
         """Start nothing more, and cancel what is under way; from any thread. Stopping again, or too late, does nothing."""
         if self._tally.stopped is not None or self.over.is_set():
             return
         self._tally.stopped = error
-        if self.loop is not None and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._stop)
+        if self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(self._stop)
+            except RuntimeError:
+                pass  # the loop is closed: nothing is under way there
 
     def pause(self) -> None:
         """Start nothing more until `resume`; what is under way goes on."""
+        self._tally.paused = True
         self._engine.pause(self._terms.lane)
 
     def resume(self) -> None:
         """Go on where it was paused."""
+        self._tally.paused = False
         self._engine.resume(self._terms.lane)
 
     def make_room(self) -> None:
@@ -229,39 +243,50 @@ class Flow(Generic[T]):
         """Hand in the next items."""
         jobs = []
         for item in items:
-            index, self._pulled = self._pulled, self._pulled + 1
-            try:
-                work = self._open(index, item)
-            except FanOutError as exc:  # one bad row costs one row
-                self._deliver(_refused(index, item, exc))
+            if self._tally.stopped is not None:
+                self._refuse(item, self._tally.stopped)
                 continue
-            call = _Call(self, index, work)
+            try:
+                work = self._open(self._pulled, item)
+            except FanOutError as exc:  # one bad row costs one row
+                self._refuse(item, exc)
+                continue
+            call = _Call(self, self._pulled, work)
+            self._pulled += 1
             rank = work.rank + self._rank
             job = self._jobs[call] = Job(work.quota, work.cost, work.retry, call, self._terms.lane, rank, self._deadline)
-            self._tally.waits_for(work.quota)
+            for tally in (self._tally, *self._terms.counted_in):
+                tally.waits_for(work.quota)
             jobs.append(job)
         if jobs:
             self._engine.hand_in(jobs)
 
     def _fed(self, failure: Exception | None) -> None:
         """The source has ended, or broke, or nothing more is wanted of it."""
-        self._feeding = False
         if failure is not None:
             self.failure = "the source", failure
-        elif self._tally.stopped is not None:
-            self._cancel_calls()
-            self._give_up_the_rest()
-        self._check_over()
-
-    def _stop(self) -> None:
-        if self._feeding:
-            self._feed.stop()
+        if self._tally.stopped is None:
+            self._feeding = False
+            self._check_over()
         else:
             self._cancel_calls()
+            self._give_up_the_rest()
 
-    def _expire(self) -> None:
-        seconds = self._terms.deadline
-        self.stop(Stopped(f"the deadline of {seconds:.3g} s has passed", kind="deadline"))
+    def _stop(self) -> None:
+        self._cancel_calls()
+        if self._feeding:
+            self._feed.stop()
+        self._check_over()
+
+    def _expire(self, seconds: float) -> None:
+        self.stop(Stopped(f"the deadline of {in_words(seconds)} has passed", kind="deadline"))
+
+    def _tick(self) -> None:
+        """Tell how it goes although nothing has ended: it may be standing still."""
+        loop = self.loop
+        assert loop is not None
+        self._timers["tick"] = loop.call_later(TICK, self._tick)
+        self._report()
 
     def _watch(self, done: int) -> None:
         """Say what is waited for, if nothing has come for long."""
@@ -276,7 +301,7 @@ class Flow(Generic[T]):
             )
         loop = self.loop
         assert loop is not None
-        self._timers[0] = loop.call_later(PATIENCE, self._watch, now_done)
+        self._timers["watch"] = loop.call_later(PATIENCE, self._watch, now_done)
 
     def _cancel_calls(self) -> None:
         for job in self._engine.cancel(list(self._jobs.values())):
@@ -285,20 +310,36 @@ class Flow(Generic[T]):
             self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
 
     def _give_up_the_rest(self) -> None:
-        """A source that said how much it holds gets a Result for all of it."""
-        if self._rest is not None:
-            for item in self._rest:
-                index, self._pulled = self._pulled, self._pulled + 1
-                error = Stopped("the run ended before this call was started", kind="not_attempted")
-                self._deliver(_refused(index, item, error))
+        """A source that said how much it holds gets a Result for all of it, some in each turn of the event loop."""
+        items: list[Any] = []
+        try:
+            items = list(islice(self._rest or (), BREATH))
+        except Exception as exc:  # the user's own source: what it raised ends the run
+            self.failure = "the source", exc
+        for item in items:
+            self._refuse(item, Stopped("the run ended before this call was started", kind="not_attempted"))
+        if items and self.loop is not None:
+            self.loop.call_soon(self._give_up_the_rest)
+            return
+        self._feeding = False
+        self._check_over()
+
+    def _refuse(self, item: Any, error: FanOutError) -> None:
+        index, self._pulled = self._pulled, self._pulled + 1
+        self._deliver(_refused(index, item, error))
 
     def started(self, call: _Call[T], attempt: Attempt) -> Context:
         """An attempt of `call` begins; the context for it."""
         tally = self._tally
         tally.attempts += 1
         tally.in_flight += 1
-        self._parked -= call.parked
-        call.parked = False
+        for shared in self._terms.counted_in:
+            shared.attempt_began()
+        if call.parked:
+            call.parked = False
+            self._parked -= 1
+        if self._feeding and tally.in_flight >= len(self._jobs) - self._parked:
+            self._feed.more()  # nothing is left that waits: the limits may have been raised
         context = self._context.copy()
         if self._terms.nests:
             context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
@@ -307,6 +348,8 @@ class Flow(Generic[T]):
     def ended(self, call: _Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
         self._tally.in_flight -= 1
+        for shared in self._terms.counted_in:
+            shared.attempt_ended()
         if verdict.retry_at is not None:
             call.parked = True
             self._parked += 1
@@ -329,6 +372,8 @@ class Flow(Generic[T]):
 
     def _deliver(self, result: Result[T]) -> None:
         self._tally.count(result)
+        for shared in self._terms.counted_in:
+            shared.count(result)
         self._shelf.put(result)
         if self._reporter.wants:
             self._report()
@@ -342,7 +387,7 @@ class Flow(Generic[T]):
 
     def _check_over(self) -> None:
         if not self._feeding and not self._jobs and not self.over.is_set():
-            for timer in self._timers:
+            for timer in self._timers.values():
                 timer.cancel()
             self._tally.total = self._pulled
             self._tally.end()
@@ -361,6 +406,6 @@ def _too_long(outcome: Outcome, seconds: float) -> Outcome:
     """The outcome of a call whose next try would come too late, with an error that says so."""
     error = outcome.error
     if isinstance(error, CallError) and not isinf(seconds):
-        why = f"the next try would have been in {seconds:.3g} s, later than its deadline or retry_for allows"
+        why = f"the next try would have been in {in_words(seconds)}, later than its deadline or retry_for allows"
         outcome.error = error.reading(f"{error.message}; {why}")
     return outcome

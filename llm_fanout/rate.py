@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from aiolimiter import AsyncLimiter
 
@@ -33,9 +34,21 @@ class RateGate:
         self.permits = Permits()
         self._limiter = limiter
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # the limiter's: the first that asks
 
     def fetch(self, engine: Engine, quota: Quota, *, busy: bool) -> None:
-        """Acquire one permit if one is wanted; stop if nobody is left to want it."""
+        """Acquire one permit if one is wanted; stop if nobody is left to want it. From any thread."""
+        here = _running_loop()
+        if self._loop is None or self._loop.is_closed():
+            self._loop, self._task = here, None
+        if self._loop is None:
+            return  # nobody has handed anything in
+        if self._loop is here:
+            self._fetch(engine, quota, busy=busy)
+        else:
+            self._loop.call_soon_threadsafe(partial(self._fetch, engine, quota, busy=busy))
+
+    def _fetch(self, engine: Engine, quota: Quota, *, busy: bool) -> None:
         if self._task is not None:
             if not busy:
                 self._task.cancel()
@@ -49,3 +62,10 @@ class RateGate:
             engine.pump()
         else:
             engine.grant(quota, self.permits)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -223,7 +223,8 @@ class Summary:
         elapsed: Seconds since the run started, until it ended.
         eta: Seconds until the end at the pace of the last ten seconds or so; None if that cannot be told.
         binding: What the run waited for most: "requests", "tokens", "concurrency", "permits", "gate" (a refusal's
-            told wait), or "provider" if no limit ever held it up.
+            told wait), "outage", or "provider" if no limit ever held it up.
+        waits_for: What it stands still for just now: "paused", "outage" or "gate" (a refusal's told wait); else empty.
         errors: How many calls failed, by kind, most frequent first.
         stopped: Why the run ended early, if it did.
     """
@@ -238,6 +239,7 @@ class Summary:
     elapsed: float = 0.0
     eta: float | None = None
     binding: str = "provider"
+    waits_for: str = ""
     errors: Mapping[Kind, int] = field(default_factory=dict)
     stopped: Stopped | None = None
 

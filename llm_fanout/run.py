@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
 from contextlib import nullcontext
@@ -50,6 +51,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._waiting = lending if terms.nests else nullcontext
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
+        self._claimed = False  # whether somebody consumes it
+        self._made_at = _place_of_caller()
 
     @property
     def summary(self) -> Summary:
@@ -74,12 +77,12 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._claim()
         return self._iterate(in_order=True)
 
-    def cancel(self) -> None:
-        """End the run: nothing more starts, calls under way are cancelled. Each gets a Result that says so.
+    def cancel(self, why: str = "the run was cancelled") -> None:
+        """End the run: nothing more starts, calls under way are cancelled. Each gets a Result that says so, and `why`.
 
         May be called from any thread; returns at once. Whoever awaits the run gets its Report.
         """
-        self._flow.stop(Stopped("the run was cancelled", kind="cancelled"))
+        self._flow.stop(Stopped(why, kind="cancelled"))
 
     def pause(self) -> None:
         """Start nothing more until `resume`; calls under way go on. From any thread; pausing again does nothing."""
@@ -95,9 +98,9 @@ class Run(Awaitable[Report[T]], Generic[T]):
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         await self.leave()
 
-    async def leave(self) -> None:
+    async def leave(self, why: str = "the run was cancelled") -> None:
         """Cancel what is left, and wait until its clean-up is done; what `async with` does at its end."""
-        self.cancel()
+        self.cancel(why)
         if self._flow.loop is not None:
             await self._flow.over.wait()
             await self._close()
@@ -121,10 +124,12 @@ class Run(Awaitable[Report[T]], Generic[T]):
     def __del__(self) -> None:
         flow = getattr(self, "_flow", None)  # None: the constructor raised
         if flow is not None and flow.loop is None and self._tally.stopped is None:
-            warnings.warn("a run was never awaited or iterated, so nothing was sent; await it", RuntimeWarning, stacklevel=2)
+            said = f"the run made at {self._made_at} was never awaited or iterated, so nothing was sent; await it"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
 
     def _claim(self) -> None:
-        if self._flow.loop is not None:
+        claimed, self._claimed = self._claimed, True
+        if claimed:
             raise ConfigError("this run has been consumed already; keep its Report, or call map again for another run")
 
     async def _whole(self) -> Report[T]:
@@ -172,3 +177,11 @@ class Run(Awaitable[Report[T]], Generic[T]):
             who, what = self._flow.failure
             message = f"{who} raised {type(what).__name__}: {what}; .report has what was done"
             raise RunFailed(message, self.report) from what
+
+
+def _place_of_caller() -> str:
+    """File and line of the code that called us, for a warning that may come much later."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("llm_fanout."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

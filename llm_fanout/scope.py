@@ -30,6 +30,7 @@ class Scope:
         self.calls = Lane(lane)  # single calls: one line, beside those of its runs
         self.around = around
         self.tally = Tally()
+        self.tally.begin()
         self.children: Sequence[Scope] = ()
         self._rank = rank
         self._runs: WeakSet[Run[Any]] = WeakSet()
@@ -49,7 +50,7 @@ class Scope:
         """End all runs inside, those of its children included; nothing new starts in it. Returns at once."""
         self._left = True
         for run in list(self._runs):
-            run.cancel()
+            run.cancel(f"scope {self.name!r} has ended")
         for child in self.children:
             child.cancel()
 
@@ -81,6 +82,7 @@ class Scope:
                 await run.leave()
         for child in self.children:
             await child.leave()
+        self.tally.end()
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}: {self.summary.done} calls done>"

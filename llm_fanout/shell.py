@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,9 @@ class Payload(Protocol):
         """An attempt has ended, and by `verdict` its job with it, or not yet."""
 
 
+_End = tuple[float, Attempt]  # an instant, and the attempt that is cut off then
+
+
 class Shell:
     """One event loop's part of an engine: its jobs, its tasks, its timer.
 
@@ -57,7 +61,9 @@ class Shell:
         self._running = 0
         self._unborn: dict[Attempt, asyncio.Task[None]] = {}  # tasks that have not made their first step
         self._context = Context()
-        self._ends: dict[float, deque[Attempt]] = {}  # by their timeouts, those that end first in front
+        self._ends: dict[float, deque[_End]] = {}  # by timeouts, those that end first in front
+        self._odd_ends: list[tuple[float, int, Attempt]] = []  # a heap: of attempts that go on with what is left
+        self._serial = 0
         self._returning: dict[Attempt, Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = inf
@@ -103,8 +109,10 @@ class Shell:
             pass  # the loop was closed just now: the next pump gives back what it held
 
     def _begin(self, attempt: Attempt) -> None:
+        if attempt.job.running is not attempt:
+            return  # it ended while it was handed over
         if self._returning and (going_on := self._returning.pop(attempt, None)) is not None:
-            self._bound(attempt, attempt.left, clock.now())
+            self._bound_again(attempt)
             going_on.set_result(None)
             return
         payload: Payload = attempt.job.payload
@@ -114,7 +122,9 @@ class Shell:
         task.add_done_callback(self._stillborn)
         self._running += 1
         if payload.timeout is not None:
-            self._bound(attempt, payload.timeout, attempt.started_at)
+            self._bound(attempt, payload.timeout)
+        if attempt.job.cancelled:  # while it was handed over
+            task.cancel()
 
     async def _carry_out(self, attempt: Attempt, payload: Payload) -> None:
         """The task of `attempt`: one try, and then whatever follows from it, in the same step."""
@@ -122,11 +132,11 @@ class Shell:
         try:
             outcome = await payload.perform()
         except asyncio.CancelledError:
-            self._ended(attempt, payload.late() if attempt.late and not attempt.job.cancelled else cancelled())
+            self._ended(attempt, _cut_short(attempt))
             raise
         except Exception as exc:  # a fault of the layer above, whose promise is to raise nothing
             outcome = _fault(exc)
-        except BaseException:  # KeyboardInterrupt, SystemExit: asyncio hands them to whoever runs the loop
+        except (KeyboardInterrupt, SystemExit):  # asyncio hands them to whoever runs the loop
             self._ended(attempt, cancelled())
             raise
         self._ended(attempt, outcome)
@@ -135,7 +145,7 @@ class Shell:
         """A task that was cancelled before its first step never enters its coroutine."""
         attempt = next(attempt for attempt, each in self._unborn.items() if each is task)
         del self._unborn[attempt]
-        self._ended(attempt, cancelled())
+        self._ended(attempt, _cut_short(attempt))
 
     def _abort(self, attempt: Attempt) -> None:
         if attempt.task is not None:
@@ -149,34 +159,53 @@ class Shell:
         # What follows is not within the call that has ended, whose context is only its own.
         self._context.run(self._engine.settle, attempt, outcome)
 
-    def _bound(self, attempt: Attempt, seconds: float, now: float) -> None:
-        """Cut `attempt` off after so many seconds."""
-        if seconds == inf:
-            return
-        attempt.ends_at = now + seconds
+    def _bound(self, attempt: Attempt, seconds: float) -> None:
+        """Cut `attempt` off so many seconds after its start."""
+        attempt.ends_at = attempt.started_at + seconds
         queue = self._ends.get(seconds)
         if queue is None:
             queue = self._ends[seconds] = deque()
         elif len(queue) > 2 * self._running + SPARE:
-            queue = self._ends[seconds] = deque(each for each in queue if each.task is not None and each.ends_at < inf)
-        queue.append(attempt)
-        if attempt.ends_at < self._rings_at:
-            self._set_timer(attempt.ends_at)
+            queue = self._ends[seconds] = deque(end for end in queue if _is_due(*end))
+        queue.append((attempt.ends_at, attempt))
+        self._set_timer(attempt.ends_at)
+
+    def _bound_again(self, attempt: Attempt) -> None:
+        """Cut `attempt` off when what was left of its timeout is over."""
+        if attempt.left == inf:
+            return
+        attempt.ends_at = clock.now() + attempt.left
+        if len(self._odd_ends) > 2 * self._running + SPARE:
+            self._odd_ends = [end for end in self._odd_ends if _is_due(end[0], end[2])]
+            heapify(self._odd_ends)
+        self._serial += 1
+        heappush(self._odd_ends, (attempt.ends_at, self._serial, attempt))
+        self._set_timer(attempt.ends_at)
 
     def _expire(self, now: float) -> None:
         """Cut off the attempts whose time is over, and see to it that the next one will be."""
         for seconds, queue in list(self._ends.items()):
-            while queue and (queue[0].task is None or not now < queue[0].ends_at < inf):
-                attempt = queue.popleft()
-                if attempt.task is not None and attempt.ends_at <= now:
-                    attempt.late = True
-                    attempt.task.cancel()
-            if not queue:
+            while queue and (queue[0][0] <= now or not _is_due(*queue[0])):
+                self._cut_off(*queue.popleft())
+            if queue:
+                self._set_timer(queue[0][0])
+            else:
                 del self._ends[seconds]
-            elif queue[0].ends_at < self._rings_at:
-                self._set_timer(queue[0].ends_at)
+        odd = self._odd_ends
+        while odd and (odd[0][0] <= now or not _is_due(odd[0][0], odd[0][2])):
+            at, _, attempt = heappop(odd)
+            self._cut_off(at, attempt)
+        if odd:
+            self._set_timer(odd[0][0])
+
+    def _cut_off(self, at: float, attempt: Attempt) -> None:
+        if _is_due(at, attempt) and attempt.task is not None:
+            attempt.late = True
+            attempt.task.cancel()
 
     def _set_timer(self, at: float) -> None:
+        if at >= self._rings_at:
+            return
         self._stop_timer()
         self._rings_at = at
         self._timer = self.loop.call_later(max(0.0, at - clock.now()), self._ring)
@@ -196,6 +225,22 @@ class Shell:
 def cancelled() -> Outcome:
     """What is said of a call that was cancelled before it ended."""
     return Outcome(heard=False, error=Stopped("the call was cancelled before it was answered", kind="cancelled"))
+
+
+def _cut_short(attempt: Attempt) -> Outcome:
+    """What is said of an attempt that was cancelled: by its timeout, or by somebody."""
+    if not attempt.late or attempt.job.cancelled:
+        return cancelled()
+    try:
+        payload: Payload = attempt.job.payload
+        return payload.late()
+    except Exception as exc:  # what is to be done about a timeout, the user says: see `Executor(retry_on=)`
+        return _fault(exc)
+
+
+def _is_due(at: float, attempt: Attempt) -> bool:
+    """Whether `attempt` is still to be cut off at that instant: it may have ended, or rest, or have another."""
+    return attempt.task is not None and attempt.ends_at == at
 
 
 def _fault(exc: Exception) -> Outcome:

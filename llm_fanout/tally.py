@@ -60,6 +60,7 @@ class Tally:
     in_flight: int = 0
     stopped: Stopped | None = None
     done: int = 0
+    paused: bool = False
     _succeeded: int = 0
     _pace: Pace | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
@@ -70,23 +71,34 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
-        """The run starts."""
-        self._began = now = clock.now()
-        self._pace = Pace(now)
+        """The run starts; of many runs, the first."""
+        if self._began is None:
+            self._began = now = clock.now()
+            self._pace = Pace(now)
 
     def end(self) -> None:
         """The run has ended."""
         self._ended = clock.now()
+
+    def attempt_began(self) -> None:
+        """A call is tried, in one of many runs."""
+        with self._lock:
+            self.attempts += 1
+            self.in_flight += 1
+
+    def attempt_ended(self) -> None:
+        """A try has ended."""
+        with self._lock:
+            self.in_flight -= 1
 
     def waits_for(self, quota: Quota) -> None:
         """A call of the run needs `quota`; from now on the run may be held up by it."""
         if quota not in self._quotas:
             self._quotas[quota] = quota.held(clock.now())
 
-    def count(self, result: Result[Any], *, attempts: int = 0) -> None:
-        """A call has ended; `attempts` of it were not counted as they began."""
+    def count(self, result: Result[Any]) -> None:
+        """A call has ended."""
         with self._lock:
-            self.attempts += attempts
             self.done += 1
             if result.error is not None:
                 self._errors[result.error.kind] += 1
@@ -113,6 +125,7 @@ class Tally:
             elapsed=self._elapsed(),
             eta=self._eta(done),
             binding=self.binding(),
+            waits_for=self._waits_for_now(),
             errors=dict(self._errors.copy().most_common()),
             stopped=self.stopped,
         )
@@ -123,11 +136,18 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None or self._pace is None or not done:
+        if self.total is None or self._pace is None or not done or self._waits_for_now():
             return None
         now = clock.now() if self._ended is None else self._ended
         self._pace.mark(done, now)
         return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
+
+    def _waits_for_now(self) -> str:
+        if self._ended is not None:
+            return ""
+        if self.paused:
+            return "paused"
+        return next((limit for quota in list(self._quotas) if (limit := quota.stands_still_for) is not None), "")
 
     def binding(self) -> str:
         """What was waited for most, so far."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiolimiter import AsyncLimiter
-from support import Simulate, consume
+from support import Simulate, consume, in_thread
 
 from llm_fanout import (
     BadReply,
@@ -658,3 +658,33 @@ def test_a_task_prints_its_function() -> None:
     assert repr(Task(asyncio.sleep, 1)) == "<Task sleep>"
     assert repr(Task(asyncio.sleep, 1, id="nap")) == "<Task 'nap': sleep>"
     assert repr(Task(functools.partial(asyncio.sleep, 1))).startswith("<Task functools.partial(")
+
+
+def test_a_rate_limiter_is_asked_on_its_own_loop() -> None:
+    """Resumed from another thread, a run with an AsyncLimiter goes on."""
+
+    async def main() -> int:
+        run = Executor(rate=AsyncLimiter(100, 1)).map(asyncio.sleep, [0.0] * 5)
+        run.pause()
+        task = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(run.resume)
+        return len(await asyncio.wait_for(task, 30))
+
+    assert in_thread(lambda: asyncio.run(main())) == 5
+
+
+def test_leaving_an_executor_leaves_other_loops_alone() -> None:
+    """What runs on another event loop is that loop's business."""
+    executor = Executor()
+
+    async def elsewhere() -> int:
+        return (await executor.map(asyncio.sleep, [0.2])).summary.succeeded
+
+    async def main() -> int:
+        async with executor:
+            other = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(elsewhere())))
+            await asyncio.sleep(0.05)
+        return await other
+
+    assert in_thread(lambda: asyncio.run(main())) == 1

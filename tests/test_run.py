@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from support import Simulate, consume, in_thread
 
-from llm_fanout import ConfigError, Executor, Limits, RateLimited, RunFailed, Summary, Unavailable
+from llm_fanout import ConfigError, Executor, Limits, RateLimited, RunFailed, Summary, Unavailable, clock
 from llm_fanout.flow import PARKED_CAP, WINDOW
 
 
@@ -662,3 +663,168 @@ def test_a_run_from_an_async_source_can_be_left_before_it_begins(simulate: Simul
 
     assert len(report) == 0
     assert report.summary.stopped is not None
+
+
+def test_cancelling_does_not_wait_for_an_async_source(simulate: Simulate[Any]) -> None:
+    """A source that takes its time to tidy up, or fails at it, keeps no call alive: nothing more starts."""
+    tidied: list[float] = []
+
+    async def slow() -> AsyncIterator[float]:
+        try:
+            for _ in range(100):
+                yield 10.0
+        finally:
+            await asyncio.sleep(50)
+            tidied.append(clock.now())
+            raise OSError("tidying up failed")
+
+    async def main() -> Any:
+        begun = clock.now()
+        run = Executor(max_concurrency=2).map(asyncio.sleep, slow())
+        run.pause()
+        task = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(1)
+        run.cancel()
+        with pytest.raises(RunFailed, match="tidying up failed"):
+            await task
+        return run.report, clock.now() - begun
+
+    report, took = simulate(main)
+
+    assert {result.error.kind for result in report if result.error} == {"cancelled"}
+    assert report.summary.attempts == 0
+    assert tidied
+    assert took == pytest.approx(51, abs=1)
+
+
+def test_a_cancelled_list_has_a_result_for_every_item(simulate: Simulate[Any]) -> None:
+    """Paused and cancelled before anything started: a Result for each, and the last report counts them all."""
+    told: list[Summary] = []
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=2).map(asyncio.sleep, [1.0] * 1_000, progress=told.append)
+        run.pause()
+        task = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(1)
+        run.cancel()
+        return await task
+
+    report = simulate(main)
+
+    assert len(report) == report.summary.total == 1_000
+    assert (told[-1].done, told[-1].total) == (1_000, 1_000)
+
+
+def test_a_list_that_fails_while_the_rest_is_given_up(simulate: Simulate[Any]) -> None:
+    """It ends the run, as a source that raises does, and nothing escapes or hangs."""
+
+    class Failing(list[float]):
+        def __iter__(self) -> Iterator[float]:
+            yield from [1.0] * 300
+            raise OSError("disk")
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=2).map(asyncio.sleep, Failing([1.0] * 500))
+        task = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(0.5)
+        run.cancel()
+        with pytest.raises(RunFailed, match="disk"):
+            await task
+        return run.report
+
+    assert simulate(main).summary.done >= 200
+
+
+def test_a_run_that_stands_still_tells_so(simulate: Simulate[Any]) -> None:
+    """Paused, its progress is told all the same, without a guess of when it will be done."""
+    told: list[Summary] = []
+
+    async def main() -> Any:
+        run = Executor(max_concurrency=2).map(asyncio.sleep, [1.0] * 20, progress=told.append)
+        task = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(3.5)
+        run.pause()
+        await asyncio.sleep(10)
+        paused = run.summary
+        run.resume()
+        await task
+        return paused, run.summary
+
+    paused, ended = simulate(main)
+
+    assert (paused.waits_for, paused.eta, ended.waits_for) == ("paused", None, "")
+    assert sum(summary.waits_for == "paused" for summary in told) >= 8
+
+
+def test_two_iterators_of_one_run(simulate: Simulate[Any]) -> None:
+    """The second is refused though the first was not begun yet."""
+
+    async def main() -> list[int]:
+        run = Executor().map(asyncio.sleep, [0.0, 0.0])
+        first = aiter(run)
+        with pytest.raises(ConfigError, match="consumed already"):
+            aiter(run)
+        return [result.index async for result in first]
+
+    assert sorted(simulate(main)) == [0, 1]
+
+
+def test_a_generator_that_is_left_is_closed(simulate: Simulate[Any]) -> None:
+    """An async source that was pulled half-way may tidy up when the run is left."""
+    closed: list[bool] = []
+
+    async def source() -> AsyncIterator[float]:
+        try:
+            while True:
+                yield 0.0
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        run = Executor(max_concurrency=1).map(asyncio.sleep, source())
+        async with run:
+            async for _ in run:
+                break
+
+    simulate(main)
+
+    assert closed == [True]
+
+
+def test_an_exit_in_progress_ends_the_run() -> None:
+    """SystemExit raised by the last report goes to whoever runs the loop; leaving the run does not hang."""
+
+    def leave(summary: Summary) -> None:
+        if summary.done == 2:
+            sys.exit(3)
+
+    def main() -> str:
+        loop = asyncio.new_event_loop()
+        run = Executor().map(asyncio.sleep, [0.0, 0.0], progress=leave)
+        task = loop.create_task(consume(run))
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(task)
+        loop.run_until_complete(asyncio.wait_for(run.leave(), 30))
+        loop.run_until_complete(task)
+        loop.close()
+        return str(run.summary.done)
+
+    assert in_thread(main) == "2"
+
+
+def test_cancelling_after_its_loop_was_closed(simulate: Simulate[Any]) -> None:
+    """There is nothing under way any more, and nothing to complain about."""
+
+    def main() -> Any:
+        loop = asyncio.new_event_loop()
+        run = Executor().map(asyncio.sleep, [100.0])
+        task = loop.create_task(consume(run))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
+        loop.run_until_complete(asyncio.sleep(0.01))
+        for each in asyncio.all_tasks(loop):
+            each._log_destroy_pending = False  # type: ignore[attr-defined]  # as above
+        loop.close()
+        run.cancel()
+        return run.summary.stopped
+
+    assert in_thread(main) is not None

@@ -226,7 +226,7 @@ def test_cancel_ends_everything_inside(simulate: Simulate[Any], provider: FakePr
     report = simulate(main)
 
     assert report.summary.errors == {"cancelled": 6}
-    assert str(report.summary.stopped) == "the run was cancelled"
+    assert str(report.summary.stopped) == "scope 'helper' has ended"
 
 
 def test_scopes_are_inherited(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:

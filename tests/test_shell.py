@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from math import inf
 from typing import Any
 from weakref import WeakSet
 
 import pytest
-from support import Simulate, consume, forever, job, nothing
+from support import Simulate, consume, forever, in_thread, job, nothing
 
 from llm_fanout import Executor, clock
 from llm_fanout.core.job import Attempt, Outcome
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.stated import Limits
 from llm_fanout.engine import Engine
+from llm_fanout.shell import Shell
 
 UNLIMITED = Limits(adapt=False)
 
@@ -212,3 +214,177 @@ def test_the_run_that_is_over_is_not_kept_by_its_timeouts(simulate: Simulate[Any
         return left
 
     assert simulate(main) == 0
+
+
+def test_a_timeout_behind_one_that_rested_is_not_late(simulate: Simulate[Any]) -> None:
+    """An attempt that waited for a run of its own ends later than it stood in line to: those behind it are not kept."""
+    executor = Executor(timeout=1.0, max_retries=0)
+
+    async def work(number: int) -> None:
+        if number == 0:
+            await executor.map(asyncio.sleep, [0.7])
+        await asyncio.sleep(0.9 if number == 0 else 100)
+
+    async def main() -> Any:
+        return await executor.map(work, range(2))
+
+    first, second = simulate(main)
+
+    assert first.ok
+    assert second.service_time == pytest.approx(1.0)
+
+
+def test_what_is_left_of_a_timeout_is_kept_to(simulate: Simulate[Any]) -> None:
+    """After it rested, a call has what was left of its time; many such calls leave nothing behind."""
+    executor = Executor(timeout=10.0, max_retries=0)
+
+    async def work(number: int) -> None:
+        await asyncio.sleep(number / 100)
+        await executor.map(asyncio.sleep, [5.0])
+        await asyncio.sleep(100 if number == 7 else 0)
+
+    async def main() -> Any:
+        shells: list[Any] = []
+        run = executor.map(work, range(200))
+        async for result in run:
+            shells.append(len(next(iter(executor._engine._shells.values()))._odd_ends) if executor._engine._shells else 0)
+            if result.index == 7:
+                late = result
+        return late, shells
+
+    late, odd = simulate(main)
+
+    assert late.error is not None
+    assert late.error.kind == "timeout"
+    assert late.service_time == pytest.approx(15.0, abs=0.1)
+    assert max(odd) <= 2 * 200 + 64 + 1
+
+
+def test_a_timer_from_another_thread_does_not_put_off_an_earlier_one() -> None:
+    """Whoever comes first with a later instant is not obeyed any more when an earlier one has been set meanwhile."""
+
+    async def main() -> float:
+        shell = Shell(Engine(), asyncio.get_running_loop())
+        now = clock.now()
+        thread = threading.Thread(target=shell.set_timer, args=(now + 150,))
+        thread.start()
+        thread.join()
+        shell._set_timer(now + 20)
+        await asyncio.sleep(0)
+        rings_in = shell._rings_at - now
+        shell.close()
+        return rings_in
+
+    assert in_thread(lambda: asyncio.run(main())) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("answer", [AttributeError("status"), "soon"])
+def test_what_is_asked_about_a_timeout_may_fail(simulate: Simulate[Any], answer: Any) -> None:
+    """A predicate that raises, or says nonsense, about a timeout costs its item: the slot comes back, the run ends."""
+
+    def odd(error: Exception) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=1, timeout=1.0, retry_on=odd)
+        return await executor.map(asyncio.sleep, [100, 0.5]), executor._quota.slots.in_use
+
+    report, in_use = simulate(main)
+
+    assert [result.ok for result in report] == [False, True]
+    assert in_use == 0
+
+
+def test_late_before_the_first_step_is_late(simulate: Simulate[Any]) -> None:
+    """A call that the loop was too busy to begin within its timeout has timed out, and was not cancelled by anybody."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        each, step = job(quota, nothing, 5.0)
+        engine.hand_in([each])
+        attempt = each.running
+        assert attempt is not None
+        attempt.ends_at = clock.now()
+        each.payload.shell._ends[5.0][0] = (attempt.ends_at, attempt)
+        each.payload.shell._expire(clock.now())
+        await asyncio.sleep(1)
+        return step.errors
+
+    assert simulate(main) == ["late after 5.0 s"]
+
+
+def test_an_attempt_that_ended_while_it_was_handed_over_is_not_begun_again(simulate: Simulate[Any]) -> None:
+    """Nor settled, lent or given a slot: it is over, whatever another thread had begun to do for it."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        each, step = job(quota, nothing)
+        engine.hand_in([each])
+        attempt = each.running
+        assert attempt is not None
+        shell = each.payload.shell
+        await asyncio.sleep(1)
+        shell.begin(attempt)
+        engine.settle(attempt, Outcome())
+        engine.lend(attempt)
+        waits = engine.reclaim(attempt).done()
+        each.payload = None
+        engine._begin([attempt], None)
+        await asyncio.sleep(1)
+        return step.begun, len(step.outcomes), quota.slots.in_use, waits
+
+    assert simulate(main) == (1, 1, 0, True)
+
+
+def test_cancelled_while_it_is_handed_over(simulate: Simulate[Any]) -> None:
+    """A call whose start was decided elsewhere, and that is cancelled before this loop has begun it, is not made."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(UNLIMITED)
+        made: list[int] = []
+
+        async def make() -> Outcome:
+            made.append(1)
+            return Outcome()
+
+        each, step = job(quota, make)
+        each.cancelled = True
+        engine.hand_in([each])
+        await asyncio.sleep(1)
+        return made, step.errors
+
+    made, errors = simulate(main)
+
+    assert made == []
+    assert len(errors) == 1
+
+
+def test_a_task_of_a_closed_loop_gives_nothing_back_twice() -> None:
+    """What it held is given back when the loop is found closed, and not once more when it is collected."""
+    executor = Executor(max_concurrency=4)
+
+    def abandon() -> Any:
+        loop = asyncio.new_event_loop()
+
+        async def begin() -> Any:
+            run = executor.map(asyncio.sleep, [100.0] * 3)
+            task = asyncio.ensure_future(consume(run))
+            await asyncio.sleep(0.01)
+            return run, task
+
+        kept = loop.run_until_complete(begin())
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # they are abandoned on purpose
+        loop.close()
+        return kept
+
+    kept: Any = in_thread(abandon)
+    before = executor._quota.slots.in_use
+    in_thread(lambda: asyncio.run(consume(executor.map(asyncio.sleep, [0.0]))))
+    buried = executor._quota.slots.in_use
+    del kept
+    gc.collect()
+
+    assert (before, buried, executor._quota.slots.in_use) == (3, 0, 0)

@@ -181,6 +181,11 @@ class Quota:
             held[self._waits_for] = held.get(self._waits_for, 0.0) + now - self._since
         return held
 
+    @property
+    def stands_still_for(self) -> Binding | None:
+        """What nothing at all starts for just now, while somebody waits: a told wait or an outage."""
+        return self._waits_for if self._waits_for in ("gate", "outage") and self.slots.in_use <= 1 else None
+
     def take(self, cost: Cost, now: float) -> Lease:
         """Take from every limit at once; call it only when `ready_at(cost, now) <= now`."""
         self.slots.in_use += 1

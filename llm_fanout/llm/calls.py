@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,6 @@ from ..errors import CallError, Rejected
 from ..flow import Timing
 from ..quotas import Hold
 from ..results import NO_USAGE, Result
-from ..tally import Tally
 from . import reply, signals
 from .endpoint import Place
 from .lanes import Lane
@@ -76,7 +74,6 @@ class PromptCall:
     settings: Settings
     cost: Cost
     rank: int
-    tallies: Sequence[Tally]
 
     @property
     def quota(self) -> Quota:
@@ -116,7 +113,7 @@ class PromptCall:
         usage = (answer and answer.usage) or NO_USAGE
         if answer and answer.usage:
             self.route.output.learn(usage.output_tokens)
-        result: Result[str] = Result(
+        return Result(
             index=index,
             id=self.id,
             prompt=self.prompt,
@@ -131,9 +128,6 @@ class PromptCall:
             latency=timing.latency,
             reply=answer.raw if answer else b"",
         )
-        for tally in self.tallies:
-            tally.count(result, attempts=timing.attempts)
-        return result
 
     def _clean(self, outcome: Outcome) -> Outcome:
         """The outcome, its error free of the key: some servers quote what they refuse."""

@@ -35,7 +35,7 @@ from .prompt import (
     check_options,
     prompt_of,
 )
-from .times import seconds_until
+from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class FanOut:
         here = asyncio.get_running_loop()
         for run in list(self._runs):
             if run.is_on(here):
-                await run.leave()
+                await run.leave("the client was closed")
         await self._wire.aclose()
         for route in self._routes.values():
             route.hold.leave()
@@ -213,11 +213,16 @@ class FanOut:
                 settings=settings,
                 cost=route.cost_of(request, settings),
                 rank=rank if settings.rank is None else settings.rank,
-                tallies=tallies,
             )
 
-        deadline = seconds_until(options.get("deadline"))
-        terms = Terms(lane=lane, width=lambda: first.hold.quota.width, deadline=deadline)
+        deadline = options.get("deadline")
+        seconds_until(deadline)  # refused now, counted from the start
+        terms = Terms(
+            lane=lane,
+            width=lambda: first.hold.quota.width,
+            deadline=lambda: seconds_left(deadline),
+            counted_in=tallies,
+        )
         run: Run[str] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
         )

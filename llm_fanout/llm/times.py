@@ -59,3 +59,10 @@ def seconds_until(deadline: object) -> float:
         return left
     check_seconds("deadline", deadline)  # type: ignore[arg-type]  # it is checked
     return float(deadline)  # type: ignore[arg-type]  # it was checked
+
+
+def seconds_left(deadline: object) -> float:
+    """Seconds that are left until a (checked) deadline as of now; 0 if it is over."""
+    if isinstance(deadline, datetime):
+        return max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+    return seconds_until(deadline)

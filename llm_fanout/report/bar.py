@@ -69,12 +69,15 @@ class _TerminalBar:
             self._progress.stop()
 
 
+STANDS_STILL = {"paused": "paused", "outage": "the provider is down", "gate": "the provider said to wait"}
+
+
 def _markup(summary: Summary) -> str:
     return ", ".join(f"[red]{part}[/red]" if part.endswith(" failed") else part for part in _says(summary))
 
 
 def _says(summary: Summary) -> list[str]:
-    parts = [f"{summary.in_flight} in flight"]
+    parts = [STANDS_STILL.get(summary.waits_for) or f"{summary.in_flight} in flight"]
     if summary.eta:
         parts.append(f"{seconds(summary.eta)} left")
     if failed := summary.failed - summary.not_done:
