@@ -688,3 +688,12 @@ def test_leaving_an_executor_leaves_other_loops_alone() -> None:
         return await other
 
     assert in_thread(lambda: asyncio.run(main())) == 1
+
+
+def test_resuming_before_anything_was_handed_in(simulate: Simulate[Any]) -> None:
+    """Without a loop there is nothing to ask the AsyncLimiter for yet."""
+    run = Executor(rate=AsyncLimiter(100, 1)).map(asyncio.sleep, [0.0])
+    run.pause()
+    run.resume()
+
+    assert simulate(lambda: consume(run)).summary.succeeded == 1

@@ -168,3 +168,28 @@ def test_a_source_that_was_cancelled_from_outside_has_ended(simulate: Simulate[A
         return taker.taken, taker.ends
 
     assert simulate(main) == ([1], [None])
+
+
+def test_an_async_iterator_that_cannot_be_closed(simulate: Simulate[Any]) -> None:
+    """One that is no generator has nothing to close: it ends like any other."""
+
+    class Three:
+        def __init__(self) -> None:
+            self._left = 3
+
+        def __aiter__(self) -> Three:
+            return self
+
+        async def __anext__(self) -> int:
+            self._left -= 1
+            if self._left < 0:
+                raise StopAsyncIteration
+            return self._left
+
+    async def main() -> Any:
+        taker = Taker(10)
+        taker.feed(Three()).start()
+        await asyncio.sleep(1)
+        return taker.taken, taker.ends
+
+    assert simulate(main) == ([2, 1, 0], [None])
