@@ -83,9 +83,9 @@ class Schedule:
         job.running = None
         self._settle(attempt, outcome, now)
         verdict = OVER if outcome.again is Again.NO else self._again(job, outcome, now)
-        if verdict.retry_at is None or job.cancelled:
+        if verdict.retry_at is None:
             job.state = ENDED
-            return OVER if job.cancelled else verdict
+            return verdict
         self._park(job, verdict.retry_at)
         return verdict
 
@@ -233,13 +233,18 @@ class Schedule:
         retry_at = now + tries.wait(again, told, self._random())
         if outcome.gate:
             self.gate(quota, retry_at if told is not None else min(retry_at, now + UNTOLD_GATE))
-        if told is None and not excused and (outcome.outage or outcome.shrink):
-            affordable_at = quota.budget.take(again, tries, now)
+        if job.cancelled:
+            return OVER
+        priced = told is None and not excused and (outcome.outage or outcome.shrink)
+        if priced:
+            affordable_at = quota.budget.ready_at(again, now)
             if affordable_at > now and outcome.outage and not quota.breaker.trusted:
                 return OVER
             retry_at = max(retry_at, affordable_at)
         if retry_at == inf or retry_at > min(job.first_start + job.retry.retry_for, job.deadline):
             return Verdict(too_long=retry_at - now)
+        if priced:
+            quota.budget.take(again, tries, now)  # not before: a retry that is never made costs nothing
         return Verdict(retry_at)
 
     def _park(self, job: Job, until: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -371,6 +372,47 @@ def test_an_endpoint_that_never_answered_is_no_outage(schedule: Schedule) -> Non
     over = [schedule.finish(attempt, OUTAGE, 0.0).over for attempt in attempts]
 
     assert over == [False] * 35 + [True] * 15  # 500 tokens pay for 35 retries of 14
+
+
+def debt(quota: Quota, now: float) -> float:
+    """Seconds for which the next transient retry would have to wait for the budget."""
+    return max(0.0, quota.budget.ready_at(Again.TRANSIENT, now) - now)
+
+
+def test_calls_that_are_not_tried_again_leave_no_debt(schedule: Schedule) -> None:
+    """Ten thousand calls to an endpoint that is not up yet: the first one after it came up is tried again at once."""
+    quota = Quota(Limits(max_concurrency=10_000, adapt=False))
+    fail_all(schedule, quota, 10_000, 0.0)
+
+    assert debt(quota, 0.0) <= 14 / 70
+
+
+@pytest.mark.parametrize("figures", [{"retry": RetryPolicy(retry_for=0.1)}, {"deadline": 0.1}])
+def test_a_retry_that_would_be_too_late_is_not_paid_for(schedule: Schedule, figures: dict[str, Any]) -> None:
+    """The call is over: what its retry would have cost is there for others."""
+    quota = answered_once(schedule)
+    for _ in range(1_000):
+        schedule.add(Job(quota, **figures), 0.0)
+        assert schedule.finish(begin(schedule, 0.0), OUTAGE, 0.0).over
+        quota.breaker.answered(0.0)
+
+    assert debt(quota, 0.0) == 0.0
+    assert not quota.budget.spent
+
+
+def test_a_cancelled_call_pays_for_no_retry(schedule: Schedule) -> None:
+    """It failed by itself before the cancellation reached it; it is over all the same."""
+    quota = answered_once(schedule)
+    job = Job(quota)
+    schedule.add(job, 0.0)
+    attempt = begin(schedule, 0.0)
+    schedule.cancel(job)
+
+    verdict = schedule.finish(attempt, OUTAGE, 0.0)
+
+    assert verdict.over
+    assert job.state is State.OVER
+    assert not quota.budget.spent
 
 
 def test_the_retry_budget_delays_and_loses_nothing(schedule: Schedule) -> None:
