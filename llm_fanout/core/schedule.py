@@ -219,7 +219,7 @@ class Schedule:
         elif outcome.heard:
             breaker.answered(attempt.started_at)
         elif lease.probe:
-            breaker.released()
+            breaker.released(lease.probe)
 
     def _again(self, job: Job, outcome: Outcome, now: float) -> Verdict:
         """What follows from a failure that may be tried again."""

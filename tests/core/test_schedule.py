@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_fanout.core.breaker import LAST_PROBE
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
@@ -359,6 +360,24 @@ def test_a_cancelled_probe_lets_another_go(schedule: Schedule) -> None:
     schedule.finish(probe, Outcome(heard=False, error=RuntimeError("cancelled")), 1.0)
 
     assert schedule.start(1.0) is not None
+
+
+def test_a_probe_that_hangs_holds_nobody_up(schedule: Schedule) -> None:
+    """It was accepted and is never answered: the next goes some seconds later, and its answer lets everybody go."""
+    quota = answered_once(schedule)
+    fail_all(schedule, quota, 6, 0.0)
+    hanging = begin(schedule, 1.0)
+
+    early = schedule.start(1.0)
+    when = schedule.next_timer()
+    assert when is not None
+    second = begin(schedule, when)
+    schedule.finish(second, DONE, when)
+
+    assert early is None
+    assert when == 1.0 + LAST_PROBE
+    assert second.job is not hanging.job
+    assert begin(schedule, when).job is not hanging.job
 
 
 def test_an_endpoint_that_never_answered_is_no_outage(schedule: Schedule) -> None:
