@@ -64,14 +64,14 @@ class LearntRates:
         rate = (window.limit or 1.0) / span * left
         if bucket is None:
             bucket = self.buckets[name] = TokenBucket(rate, max(1.0, remaining))
-            bucket.set_available(remaining - granted_since, now)
+            bucket.set_available(max(0.0, remaining - granted_since), now)
             return True
         changed = abs(bucket.rate - rate) > 0.01 * rate
         available = bucket.available(now)
         if changed or remaining > bucket.burst:
             bucket.rate, bucket.burst = rate, max(bucket.burst, remaining)
             bucket.set_available(available, now)
-        within = min(max(available, remaining - granted_since), remaining)
+        within = min(max(available, 0.0, remaining - granted_since), remaining)
         if within != available:
             bucket.set_available(within, now)
         return changed

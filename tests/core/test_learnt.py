@@ -54,12 +54,25 @@ def test_where_nothing_remains_the_next_call_waits_for_one() -> None:
 
 
 def test_more_may_have_been_granted_than_remained() -> None:
-    """Then the next call waits until the debt is paid."""
+    """Nobody has less than nothing: some of it must have come back meanwhile, and the next call waits for one, no longer."""
     rates = LearntRates()
 
     hear(rates, Window(60.0, 2.0, 58.0), granted=5.0)
+    first = rates.buckets["requests"].ready_at(1.0, 100.0)
+    rates.buckets["requests"].set_available(-100.0, 100.0)
+    hear(rates, Window(60.0, 2.0, 58.0), granted=5.0)
 
-    assert rates.buckets["requests"].ready_at(1.0, 100.0) == pytest.approx(104.0)
+    assert first == pytest.approx(101.0)
+    assert rates.buckets["requests"].ready_at(1.0, 100.0) == pytest.approx(101.0)
+
+
+def test_the_answer_to_a_call_that_took_long_is_no_debt() -> None:
+    """Thousands were granted since it began, and most of the quota is there: the next call does not wait for minutes."""
+    rates = LearntRates()
+
+    hear(rates, Window(600.0, 550.0, 5.0), granted=2_900.0)
+
+    assert rates.buckets["requests"].ready_at(1.0, 100.0) <= 100.1
 
 
 @pytest.mark.parametrize(
