@@ -231,7 +231,7 @@ class Schedule:
         elif not tries.spend(again, job.retry):
             return OVER
         retry_at = now + tries.wait(again, told, self._random())
-        if outcome.gate:
+        if outcome.gate and retry_at < inf:  # never: that is said of this call, and would close the quota for good
             self.gate(quota, retry_at if told is not None else min(retry_at, now + UNTOLD_GATE))
         if job.cancelled:
             return OVER

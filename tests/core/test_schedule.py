@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
 
 from llm_fanout.core.breaker import LAST_PROBE
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
+from llm_fanout.core.lanes import BACKGROUND, DEFAULT, Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import UNTOLD_GATE, Schedule
@@ -151,6 +153,20 @@ def test_a_refusal_that_names_no_time_stops_everyone_for_a_moment(schedule: Sche
     assert verdict.retry_at == 0.5
     assert schedule.start(0.2) is None
     assert begin(schedule, UNTOLD_GATE).job is other
+
+
+def test_never_is_said_of_one_call(schedule: Schedule) -> None:
+    """A refusal that says never to come back ends its call, and closes the quota for nobody else."""
+    quota = Quota()
+    refused, other = Job(quota), Job(quota)
+    schedule.add(refused, 0.0)
+    schedule.add(other, 0.0)
+
+    verdict = schedule.finish(begin(schedule, 0.0), Outcome(Again.PUSHBACK, told=inf, gate=True), 0.0)
+
+    assert verdict.over
+    assert verdict.too_long == inf
+    assert begin(schedule, 0.0).job is other
 
 
 def test_a_gate_closes_even_if_its_messenger_gives_up(schedule: Schedule) -> None:
