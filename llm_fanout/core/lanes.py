@@ -112,7 +112,7 @@ class Lane:
         """A call has ended; the trees in which lanes were passed that can go on now. Only if it is `limited`."""
         woken: list[Tree] = []
         lane: Lane | None = self
-        while lane is not None:
+        while lane is not None and lane.limited:  # those above one that is not are not, either: nobody counts there
             lane.running -= 1
             woken += lane.reopen()
             lane = lane.parent
