@@ -141,11 +141,19 @@ class Schedule:
         if line is not None:
             self.awake[line] = None
 
-    def forget(self, quota: Quota) -> None:
-        """`quota` is not used any more; nothing waits for it."""
-        line = self._lines.pop(quota, None)
-        if line is not None:
-            self.awake.pop(line, None)
+    def forget(self, quota: Quota) -> bool:
+        """`quota` is not used any more. False if a job still waits for it, if only for its lane or its next try: it is kept.
+
+        Looks at every lane and timer, so it is not for each call.
+        """
+        line = self._lines.get(quota)
+        if line is None:
+            return True
+        if line.is_wanted or any(_is_parked(due, quota) for _, _, due in self._timers):
+            return False
+        del self._lines[quota]
+        self.awake.pop(line, None)
+        return True
 
     def _line(self, quota: Quota) -> Line:
         line = self._lines.get(quota)
@@ -266,7 +274,7 @@ class Schedule:
             if isinstance(due, Line):
                 if at == due.timer:
                     due.timer = inf
-                self.wake(due.quota)
+                self.awake[due] = None
             elif due.state is PARKED:
                 self._enter(due)
 
@@ -290,3 +298,7 @@ def _tries_of(job: Job) -> Tries:
 
 def _is_over(due: Job | Line) -> bool:
     return isinstance(due, Job) and due.state is ENDED
+
+
+def _is_parked(due: Job | Line, quota: Quota) -> bool:
+    return isinstance(due, Job) and due.quota is quota and due.state is PARKED

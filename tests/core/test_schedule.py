@@ -252,11 +252,109 @@ def test_a_forgotten_quota_costs_nothing(schedule: Schedule) -> None:
     schedule.add(Job(quota), 0.0)
     schedule.finish(begin(schedule, 0.0), DONE, 1.0)
 
-    schedule.forget(quota)
-    schedule.forget(quota)
+    forgotten = schedule.forget(quota), schedule.forget(quota)
     schedule.wake(quota)
 
+    assert forgotten == (True, True)
     assert not schedule._lines
+    assert schedule.start(1.0) is None
+
+
+def test_a_quota_for_which_a_paused_lane_waits_is_kept(schedule: Schedule) -> None:
+    """Its jobs start one after the other when the lane is resumed, and then the quota is forgotten."""
+    quota, lane = Quota(Limits(rpm=60)), Lane(Lane())
+    schedule.pause(lane)
+    for _ in range(3):
+        schedule.add(Job(quota, lane=lane), 0.0)
+    passed = schedule.start(0.0)
+
+    kept = schedule.forget(quota)
+    schedule.resume(lane)
+    starts = [0.0]
+    for _ in range(3):
+        schedule.finish(begin(schedule, starts[-1]), DONE, starts[-1])
+        if schedule.start(starts[-1]) is None and (timer := schedule.next_timer()) is not None:
+            starts.append(timer)
+
+    assert passed is None
+    assert not kept
+    assert starts == pytest.approx([0.0, 1.0, 2.0])
+    assert schedule.forget(quota)
+
+
+@pytest.mark.parametrize("rank", [DEFAULT, BACKGROUND])
+def test_a_quota_for_which_a_full_lane_waits_is_kept(schedule: Schedule, rank: int) -> None:
+    """The lane is full of calls of another quota: it was passed, and its jobs wait all the same."""
+    quota, other, lane = Quota(), Quota(), Lane(max_concurrency=1)
+    schedule.add(Job(other, lane=lane), 0.0)
+    busy = begin(schedule, 0.0)
+    job = Job(quota, lane=lane, rank=rank)
+    schedule.add(job, 0.0)
+    passed = schedule.start(0.0)
+
+    kept = schedule.forget(quota)
+    schedule.finish(busy, DONE, 1.0)
+
+    assert (passed, kept) == (None, False)
+    assert begin(schedule, 1.0).job is job
+
+
+def test_a_quota_for_which_a_call_backs_off_is_kept(schedule: Schedule) -> None:
+    """It comes back to this quota; once it is cancelled nothing does."""
+    quota, other = Quota(), Quota()
+    jobs = [Job(each) for each in (quota, other, other)]
+    for job in jobs:
+        schedule.add(job, 0.0)
+        schedule.finish(begin(schedule, 0.0), AGAIN, 0.0)
+
+    kept = schedule.forget(quota)
+    schedule.cancel(jobs[0])
+
+    assert not kept
+    assert schedule.forget(quota)
+
+
+def test_a_quota_to_which_a_lent_slot_comes_back_is_kept(schedule: Schedule) -> None:
+    """Its attempt waits to go on."""
+    quota = Quota(Limits(max_concurrency=1))
+    schedule.add(Job(quota), 0.0)
+    attempt = begin(schedule, 0.0)
+    schedule.lend(attempt)
+    schedule.reclaim(attempt)
+
+    assert not schedule.forget(quota)
+    assert schedule.start(0.0) is attempt
+
+
+def test_calls_that_were_cancelled_keep_no_quota(schedule: Schedule) -> None:
+    """They waited in a lane that is paused."""
+    quota, lane = Quota(), Lane()
+    job = Job(quota, lane=lane)
+    schedule.pause(lane)
+    schedule.add(job, 0.0)
+    schedule.start(0.0)
+
+    schedule.cancel(job)
+
+    assert schedule.forget(quota)
+
+
+def test_the_timer_of_a_forgotten_line_wakes_nobody_else(schedule: Schedule) -> None:
+    """It was waiting for its tokens when its last job was cancelled: it rings in vain."""
+    quota = Quota(Limits(rpm=60, burst=1))
+    jobs = [Job(quota) for _ in range(2)]
+    for job in jobs:
+        schedule.add(job, 0.0)
+    schedule.finish(begin(schedule, 0.0), DONE, 0.0)
+    schedule.start(0.0)
+    schedule.cancel(jobs[1])
+    forgotten = schedule.forget(quota)
+    again = Job(quota)
+    schedule.add(again, 0.5)
+
+    assert forgotten
+    assert schedule.start(0.5) is None
+    assert begin(schedule, 1.0).job is again
     assert schedule.start(1.0) is None
 
 
