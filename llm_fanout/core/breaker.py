@@ -2,7 +2,8 @@
 
 Theory of operation. Failures that look like an outage (5xx, refused, reset, timeout) of several different calls in a row,
 with no answer of any sort between them, open the breaker. It lets one call through after a second, the next after two, then
-every three and a half: that probe decides. An answer of any sort, be it a refusal, closes it. A call that always fails by
+every three and a half: that probe decides. One that hangs holds nobody up: the next goes three and a half seconds after it.
+An answer of any sort, be it a refusal, closes it. A call that always fails by
 itself cannot open it, for only the first failure of a call counts. Answers to calls that began before the row of failures
 did are old news: one makes up for one failure, and none closes it.
 
@@ -20,12 +21,13 @@ from math import inf
 FAILURES = 6  # different calls in a row; one chance in 64 million at 5 % random faults, one in 64 at 50 %
 FIRST_PROBE = 1.0  # seconds
 LAST_PROBE = 3.5  # seconds between probes in a long outage: a provider that is back has answered within five
+NO_PROBE = 0
 
 
 class Breaker:
     """Closed while calls are answered; open while they are not, and then one call at a time goes through."""
 
-    __slots__ = ("_failures", "_probe_at", "_probing", "_since", "_wait", "calm", "closed", "trusted")
+    __slots__ = ("_failures", "_probe", "_probe_at", "_probes", "_since", "_wait", "calm", "closed", "trusted")
 
     def __init__(self) -> None:
         self.trusted = False  # whether it ever answered
@@ -33,8 +35,9 @@ class Breaker:
         self.calm = False  # whether an answer is no news
         self._failures = 0
         self._wait = FIRST_PROBE
+        self._probe = NO_PROBE  # the serial number of the last probe, while that is out
+        self._probes = 0
         self._probe_at = -inf
-        self._probing = False
         self._since = inf  # when the row of failures began
 
     @property
@@ -48,13 +51,15 @@ class Breaker:
         return self.trusted and self.is_open
 
     def ready_at(self) -> float:
-        """The instant at which the next probe may start; `inf` while one is out. Only while it is not `closed`."""
-        return inf if self._probing else self._probe_at
+        """The instant at which the next probe may start. Only while it is not `closed`."""
+        return self._probe_at
 
-    def take(self) -> bool:
-        """A call starts; True, for it is the probe. Only while it is not `closed`."""
-        self._probing = True
-        return True
+    def take(self, now: float) -> int:
+        """A call starts, and is the probe: its serial number, > 0. Only while it is not `closed`."""
+        self._probes += 1
+        self._probe = self._probes
+        self._probe_at = now + LAST_PROBE  # unless it ends before that: it may have been accepted and never be answered
+        return self._probe
 
     def answered(self, began: float) -> None:
         """Something came back, be it a refusal, for a call that began at the instant `began`."""
@@ -63,20 +68,20 @@ class Breaker:
             self.closed = self.calm = True
             self._failures = 0
             self._wait = FIRST_PROBE
-            self._probing = False
+            self._probe = NO_PROBE
         elif self.closed:
             self._failures -= 1
 
-    def failed(self, *, probe: bool, first: bool, now: float) -> None:
+    def failed(self, *, probe: int, first: bool, now: float) -> None:
         """A call ended as calls end when the other side is down.
 
         Args:
-            probe: Whether it was the probe.
+            probe: The serial number that `take` gave; `NO_PROBE` if it was none.
             first: Whether it is the first such failure of that call.
             now: Monotonic seconds.
         """
-        if probe and not self.closed:  # else another answer has closed it meanwhile, and this is a failure like any other
-            self._probing = False
+        if probe and probe == self._probe:  # else it was closed meanwhile or is probed anew: a failure like any other
+            self._probe = NO_PROBE
             self._wait = min(2 * self._wait, LAST_PROBE)
             self._probe_at = now + self._wait
             return
@@ -88,6 +93,8 @@ class Breaker:
             self.closed = False
             self._probe_at = now + self._wait
 
-    def released(self) -> None:
-        """The probe ended without telling anything (it was cancelled): the next call is one."""
-        self._probing = False
+    def released(self, probe: int) -> None:
+        """A probe ended without telling anything (it was cancelled): the next call is one, if there is no later one."""
+        if probe == self._probe:
+            self._probe = NO_PROBE
+            self._probe_at = -inf

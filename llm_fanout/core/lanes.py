@@ -26,6 +26,7 @@ from collections import deque
 from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ..errors import ConfigError
 from .checks import is_number
@@ -89,6 +90,10 @@ class Lane:
         self.limited: bool = max_concurrency is not None or (parent is not None and parent.limited)
         self._branches: dict[Tree, Branch] = {}
 
+    def waits_in(self, tree: Tree) -> bool:
+        """Whether a job of its own waits in `tree`, be it paused or full."""
+        return any(job.state is WAITING for _, _, job in self._branches[tree].jobs)
+
     @property
     def is_full(self) -> bool:
         """Whether nothing more of it may start for now."""
@@ -100,6 +105,7 @@ class Lane:
         if branch is None:
             above = tree.root if self.parent is None else self.parent.branch(tree)
             branch = self._branches[tree] = Branch(self, above, tree)
+            tree.lanes.add(self)
         return branch
 
     def pause(self) -> None:
@@ -112,7 +118,7 @@ class Lane:
         """A call has ended; the trees in which lanes were passed that can go on now. Only if it is `limited`."""
         woken: list[Tree] = []
         lane: Lane | None = self
-        while lane is not None:
+        while lane is not None and lane.limited:  # those above one that is not are not, either: nobody counts there
             lane.running -= 1
             woken += lane.reopen()
             lane = lane.parent
@@ -222,12 +228,13 @@ _Entry = tuple[int, float, int, Branch]  # rank, tag, a serial number for equals
 class Tree:
     """The jobs that wait for one quota, in one class of urgency."""
 
-    __slots__ = ("_lone", "line", "root", "serial")
+    __slots__ = ("_lone", "lanes", "line", "root", "serial")
 
     def __init__(self, line: Line) -> None:
         self.line = line
         self.serial = 0
         self.root = Branch(Lane(), None, self)
+        self.lanes: WeakSet[Lane] = WeakSet()  # all that have a place here, those that were passed and stand aside included
         # The only branch with jobs, where that is known: it has every turn, and is charged nothing, for nobody else waits.
         self._lone: Branch | None = None
 
@@ -339,6 +346,12 @@ class Line:
     def is_empty(self) -> bool:
         """Whether nobody waits for sure."""
         return not (self.foreground.root.below or self.background.root.below)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits, be it for a lane that is paused or full. Looks at every lane."""
+        trees = self.foreground, self.background
+        return bool(self.returning) or any(lane.waits_in(tree) for tree in trees for lane in tree.lanes)
 
 
 def tree_of(job: Job) -> Tree:

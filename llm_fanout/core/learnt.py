@@ -9,7 +9,8 @@ Two cases, one object each:
 - `Pace`: the provider refuses and never says why, even at a width that it had taken before, or a single call. Then it is
   not the number of calls that is too high but their rate: calls that start together refuse each other. They are spaced, by
   what got through lately, for that much is surely taken; a little more as long as all is well and calls wait for it; once
-  per episode no more than what got through.
+  per episode no more than what got through. Where nothing gets through for long, a call goes every few seconds to see, and
+  the first that is answered brings back the rate that was taken before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from .announced import Announced, Dimension, Window
+from .breaker import LAST_PROBE
 from .job import Cost
 from .limits import DAY, MINUTE, TokenBucket
 from .stated import Limits
@@ -64,14 +66,14 @@ class LearntRates:
         rate = (window.limit or 1.0) / span * left
         if bucket is None:
             bucket = self.buckets[name] = TokenBucket(rate, max(1.0, remaining))
-            bucket.set_available(remaining - granted_since, now)
+            bucket.set_available(max(0.0, remaining - granted_since), now)
             return True
         changed = abs(bucket.rate - rate) > 0.01 * rate
         available = bucket.available(now)
         if changed or remaining > bucket.burst:
             bucket.rate, bucket.burst = rate, max(bucket.burst, remaining)
             bucket.set_available(available, now)
-        within = min(max(available, remaining - granted_since), remaining)
+        within = min(max(available, 0.0, remaining - granted_since), remaining)
         if within != available:
             bucket.set_available(within, now)
         return changed
@@ -100,16 +102,21 @@ MOST_GROWTH = 1.0
 LONGEST_HOLD = 30.0  # seconds between two tries of a rate that was refused
 RECENT = 20  # answers from which the present rate is taken, at the most
 LATELY = MINUTE  # seconds after which an answer is no more among them
+SLOWEST = (
+    1.0 / LAST_PROBE
+)  # calls a second to which refusals alone may cut: to ask more seldom tells it later, and spares little
 
 
 class Pace:
     """Spaces calls after refusals that the width does not explain; `bucket` is None as long as there were none."""
 
-    __slots__ = ("_answers", "_growth", "_hold", "_next", "bucket")
+    __slots__ = ("_accepted", "_answers", "_answered", "_growth", "_hold", "_next", "bucket")
 
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None
         self._answers: deque[float] = deque(maxlen=RECENT)
+        self._answered = False  # whether anything was since the last cut
+        self._accepted = 0.0  # the rate after the last cut before which something was answered
         self._growth = GROWTH
         self._hold = 1.0  # seconds until the rate grows
         self._next = 0.0
@@ -121,23 +128,41 @@ class Pace:
             if len(self._answers) < 2:
                 return False  # nothing got through yet from which to take a rate
             self.bucket = TokenBucket(rate, 1.0)
+            self._accepted = rate
             self._next = now + self._hold
             return True
         self._hold = min(2 * self._hold, LONGEST_HOLD)
         self._next = now + self._hold
         self._growth = GROWTH
-        self._retune(min(self.bucket.rate, max(rate, self.bucket.rate / 2)), now)
+        cut = max(rate, self.bucket.rate / 2)
+        if self._answered:
+            self._accepted = min(self.bucket.rate, cut)
+            self._answered = False
+        else:
+            cut = max(cut, SLOWEST)
+        self._retune(min(self.bucket.rate, cut), now)
         return False
 
     def succeeded(self, now: float) -> None:
         """A call was answered."""
-        self._answers.append(now)
-        if self.bucket is not None and now >= self._next and not self.bucket.is_unused(now):
+        bucket, answers = self.bucket, self._answers
+        if bucket is not None:
+            self._answered = True
+            if bucket.rate < self._accepted and not (answers and answers[-1] >= now - LATELY):
+                self._restore(now)
+        answers.append(now)
+        if bucket is not None and now >= self._next and not bucket.is_unused(now):
             self._next = now + 1.0
-            self._retune(self.bucket.rate * (1 + self._growth), now)
+            self._retune(bucket.rate * (1 + self._growth), now)
             if self._growth > GROWTH:
                 self._hold = 1.0  # it took more than it refused before: the other side has changed
             self._growth = min(2 * self._growth, MOST_GROWTH)
+
+    def _restore(self, now: float) -> None:
+        """The first answer after a long spell of refusals: that spell said nothing of what is taken when any is."""
+        self._hold, self._growth = 1.0, GROWTH
+        self._next = now + self._hold
+        self._retune(self._accepted, now)
 
     def _recent(self, now: float) -> float:
         """Answers a second, lately: from before a pause they say nothing of what is taken now."""

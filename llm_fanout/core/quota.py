@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from .adaptive import Adaptive
 from .announced import Announced
-from .breaker import Breaker
+from .breaker import NO_PROBE, Breaker
 from .job import Cost
 from .learnt import PLACES, LearntRates, Pace
 from .limits import MINUTE, Limit, Permits, RollingWindow, Slots, TokenBucket
@@ -45,7 +45,7 @@ class Lease:
         self.buckets = quota._buckets
         self.cost = cost
         self.epoch = quota.adaptive.epoch
-        self.probe = False
+        self.probe = NO_PROBE
         self.calls_before = quota._calls  # all that the quota had ever granted
         self.tokens_before = quota._tokens
         self.slot = True
@@ -195,7 +195,7 @@ class Quota:
             self._permits.take(1.0, now)
         lease = Lease(self, cost)
         if not self.breaker.closed:
-            lease.probe = self.breaker.take()
+            lease.probe = self.breaker.take(now)
         self._calls += 1
         self._tokens += cost[0]
         return lease

@@ -120,16 +120,22 @@ class RetryBudget:
         self.spent = False  # whether anything was taken that may still be missing
         self._bucket = TokenBucket(RETRY_TOKENS_A_SECOND, RETRY_TOKENS)
 
-    def take(self, again: Again, tries: Tries, now: float) -> float:
-        """Pay for one more of `tries`: the instant from which it may start, <= `now` if the budget was not empty."""
-        tries.paid = PUSHBACK_TOKENS if again is Again.PUSHBACK else TRANSIENT_TOKENS
+    def ready_at(self, again: Again, now: float) -> float:
+        """The instant from which one more retry may start, <= `now` if the budget is not empty. Nothing is paid yet."""
+        return self._bucket.ready_at(_price_of(again), now)
+
+    def take(self, again: Again, tries: Tries, now: float) -> None:
+        """Pay for one more of `tries`, which is sure to be made: at `ready_at`, which may be later than `now`."""
+        tries.paid = _price_of(again)
         self.spent = True
-        ready = self._bucket.ready_at(tries.paid, now)
         self._bucket.take(tries.paid, now)
-        return ready
 
     def answered(self, tries: Tries | None, now: float) -> None:
         """A call was answered: the price of its last retry comes back, or a little if it paid for none."""
         price = SUCCESS_TOKENS if tries is None or not tries.paid else tries.paid
         self._bucket.give(price, 0.0, now)
         self.spent = not self._bucket.is_unused(now)
+
+
+def _price_of(again: Again) -> float:
+    return PUSHBACK_TOKENS if again is Again.PUSHBACK else TRANSIENT_TOKENS

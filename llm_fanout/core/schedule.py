@@ -83,9 +83,9 @@ class Schedule:
         job.running = None
         self._settle(attempt, outcome, now)
         verdict = OVER if outcome.again is Again.NO else self._again(job, outcome, now)
-        if verdict.retry_at is None or job.cancelled:
+        if verdict.retry_at is None:
             job.state = ENDED
-            return OVER if job.cancelled else verdict
+            return verdict
         self._park(job, verdict.retry_at)
         return verdict
 
@@ -141,11 +141,19 @@ class Schedule:
         if line is not None:
             self.awake[line] = None
 
-    def forget(self, quota: Quota) -> None:
-        """`quota` is not used any more; nothing waits for it."""
-        line = self._lines.pop(quota, None)
-        if line is not None:
-            self.awake.pop(line, None)
+    def forget(self, quota: Quota) -> bool:
+        """`quota` is not used any more. False if a job still waits for it, if only for its lane or its next try: it is kept.
+
+        Looks at every lane and timer, so it is not for each call.
+        """
+        line = self._lines.get(quota)
+        if line is None:
+            return True
+        if line.is_wanted or any(_is_parked(due, quota) for _, _, due in self._timers):
+            return False
+        del self._lines[quota]
+        self.awake.pop(line, None)
+        return True
 
     def _line(self, quota: Quota) -> Line:
         line = self._lines.get(quota)
@@ -219,7 +227,7 @@ class Schedule:
         elif outcome.heard:
             breaker.answered(attempt.started_at)
         elif lease.probe:
-            breaker.released()
+            breaker.released(lease.probe)
 
     def _again(self, job: Job, outcome: Outcome, now: float) -> Verdict:
         """What follows from a failure that may be tried again."""
@@ -231,15 +239,20 @@ class Schedule:
         elif not tries.spend(again, job.retry):
             return OVER
         retry_at = now + tries.wait(again, told, self._random())
-        if outcome.gate:
+        if outcome.gate and retry_at < inf:  # never: that is said of this call, and would close the quota for good
             self.gate(quota, retry_at if told is not None else min(retry_at, now + UNTOLD_GATE))
-        if told is None and not excused and (outcome.outage or outcome.shrink):
-            affordable_at = quota.budget.take(again, tries, now)
+        if job.cancelled:
+            return OVER
+        priced = told is None and not excused and (outcome.outage or outcome.shrink)
+        if priced:
+            affordable_at = quota.budget.ready_at(again, now)
             if affordable_at > now and outcome.outage and not quota.breaker.trusted:
                 return OVER
             retry_at = max(retry_at, affordable_at)
         if retry_at == inf or retry_at > min(job.first_start + job.retry.retry_for, job.deadline):
             return Verdict(too_long=retry_at - now)
+        if priced:
+            quota.budget.take(again, tries, now)  # not before: a retry that is never made costs nothing
         return Verdict(retry_at)
 
     def _park(self, job: Job, until: float) -> None:
@@ -261,7 +274,7 @@ class Schedule:
             if isinstance(due, Line):
                 if at == due.timer:
                     due.timer = inf
-                self.wake(due.quota)
+                self.awake[due] = None
             elif due.state is PARKED:
                 self._enter(due)
 
@@ -285,3 +298,7 @@ def _tries_of(job: Job) -> Tries:
 
 def _is_over(due: Job | Line) -> bool:
     return isinstance(due, Job) and due.state is ENDED
+
+
+def _is_parked(due: Job | Line, quota: Quota) -> bool:
+    return isinstance(due, Job) and due.quota is quota and due.state is PARKED

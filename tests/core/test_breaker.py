@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import inf
+from itertools import pairwise
 
-from llm_fanout.core.breaker import FAILURES, FIRST_PROBE, LAST_PROBE, Breaker
+from llm_fanout.core.breaker import FAILURES, FIRST_PROBE, LAST_PROBE, NO_PROBE, Breaker
 
 
 def trusted() -> Breaker:
@@ -17,7 +17,7 @@ def trusted() -> Breaker:
 def fail(breaker: Breaker, times: int, now: float, *, first: bool = True) -> None:
     """So many calls fail, none of them a probe."""
     for _ in range(times):
-        breaker.failed(probe=False, first=first, now=now)
+        breaker.failed(probe=NO_PROBE, first=first, now=now)
 
 
 def opened(now: float = 100.0) -> Breaker:
@@ -125,20 +125,63 @@ def test_probes_start_after_one_second_then_two_then_every_three_and_a_half() ->
     for _ in range(5):
         ready = breaker.ready_at()
         waits.append(ready - now)
-        assert breaker.take()
+        probe = breaker.take(ready)
         now = ready + 0.5
-        breaker.failed(probe=True, first=False, now=now)
+        breaker.failed(probe=probe, first=False, now=now)
 
     assert waits == [FIRST_PROBE, 2.0, LAST_PROBE, LAST_PROBE, LAST_PROBE] == [1.0, 2.0, 3.5, 3.5, 3.5]
 
 
 def test_one_probe_at_a_time() -> None:
-    """While a probe is out, only its end can tell when the next may go."""
-    breaker = opened()
+    """While a probe is out, the next one does not go before this one has had some seconds."""
+    breaker = opened(100.0)
 
-    breaker.take()
+    probe = breaker.take(101.0)
+    while_out = breaker.ready_at()
+    breaker.failed(probe=probe, first=False, now=101.1)
 
-    assert breaker.ready_at() == inf
+    assert while_out == 101.0 + LAST_PROBE
+    assert breaker.ready_at() == 103.1
+
+
+def test_a_probe_that_hangs_is_followed_by_another() -> None:
+    """It was accepted and is never answered: the next goes some seconds after it, and so on."""
+    breaker = opened(100.0)
+
+    starts = [101.0]
+    for _ in range(3):
+        breaker.take(starts[-1])
+        starts.append(breaker.ready_at())
+
+    assert [later - earlier for earlier, later in pairwise(starts)] == [LAST_PROBE] * 3
+
+
+def test_the_end_of_an_earlier_probe_does_not_end_the_later_one() -> None:
+    """Whether it fails or is cancelled, when the next probe may go is up to the one that went last."""
+    breaker = opened(100.0)
+    first, second = breaker.take(101.0), breaker.take(104.5)
+    third = breaker.take(108.0)
+
+    breaker.failed(probe=first, first=True, now=108.5)
+    breaker.released(second)
+    stale = breaker.ready_at()
+    breaker.failed(probe=third, first=True, now=109.0)
+
+    assert stale == 108.0 + LAST_PROBE
+    assert breaker.ready_at() == 111.0
+
+
+def test_a_probe_of_an_earlier_outage_does_not_end_that_of_the_next() -> None:
+    """It hung while the provider came back and went away again."""
+    breaker = opened(100.0)
+    old = breaker.take(101.0)
+    breaker.answered(101.5)
+    fail(breaker, FAILURES, 200.0)
+    breaker.take(201.0)
+
+    breaker.failed(probe=old, first=True, now=201.5)
+
+    assert breaker.ready_at() == 201.0 + LAST_PROBE
 
 
 def test_calls_that_were_out_already_do_not_put_off_the_probe() -> None:
@@ -153,17 +196,17 @@ def test_calls_that_were_out_already_do_not_put_off_the_probe() -> None:
 def test_failures_of_others_do_not_end_the_probe() -> None:
     """A call from before the outage that fails is not the probe's answer."""
     breaker = opened(100.0)
-    breaker.take()
+    breaker.take(101.0)
 
     fail(breaker, 3, 101.5)
 
-    assert breaker.ready_at() == inf
+    assert breaker.ready_at() == 101.0 + LAST_PROBE
 
 
 def test_the_answer_to_the_probe_closes_it() -> None:
     """Any answer to a call that began during the outage: everybody goes on, and the row is forgotten."""
     breaker = opened(100.0)
-    breaker.take()
+    breaker.take(101.0)
 
     breaker.answered(101.0)
 
@@ -174,9 +217,8 @@ def test_the_next_outage_begins_with_a_short_wait_again() -> None:
     """How long the last outage was does not matter to the next."""
     breaker = opened(100.0)
     for now in (101.0, 103.0):
-        breaker.take()
-        breaker.failed(probe=True, first=False, now=now)
-    breaker.take()
+        breaker.failed(probe=breaker.take(now), first=False, now=now)
+    breaker.take(106.5)
     breaker.answered(107.0)
 
     fail(breaker, FAILURES, 200.0)
@@ -187,10 +229,10 @@ def test_the_next_outage_begins_with_a_short_wait_again() -> None:
 def test_a_probe_that_fails_after_it_was_closed_is_a_failure_like_any_other() -> None:
     """Another answer came first: the probe does not lengthen the wait of the next outage, and counts in its row."""
     breaker = opened(100.0)
-    breaker.take()
+    probe = breaker.take(100.2)
     breaker.answered(100.5)
 
-    breaker.failed(probe=True, first=True, now=102.0)
+    breaker.failed(probe=probe, first=True, now=102.0)
     fail(breaker, FAILURES - 1, 102.0)
 
     assert not breaker.closed
@@ -226,11 +268,11 @@ def test_an_old_answer_makes_up_for_one_failure() -> None:
 def test_a_probe_that_told_nothing_is_followed_by_another_at_once() -> None:
     """It was cancelled: the next call is the probe, without a longer wait."""
     breaker = opened(100.0)
-    breaker.take()
+    probe = breaker.take(101.0)
 
-    breaker.released()
+    breaker.released(probe)
 
-    assert breaker.ready_at() == 101.0
+    assert breaker.ready_at() <= 101.0
 
 
 def test_it_is_calm_only_without_failures() -> None:

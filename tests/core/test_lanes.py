@@ -273,6 +273,21 @@ def test_a_bound_holds_for_everything_below_and_on_every_quota() -> None:
     assert line.begin().job is elsewhere
 
 
+def test_calls_are_counted_only_where_a_bound_asks_for_it() -> None:
+    """A lane without a bound above one that has one counts none of its calls, neither when they start nor when they end."""
+    line = Line(Limits(max_concurrency=10))
+    top = Lane()
+    narrow = Lane(top, max_concurrency=1)
+    line.add(Lane(narrow), 1)
+
+    attempt = line.begin()
+    during = top.running, narrow.running
+    line.schedule.finish(attempt, DONE, 0.0)
+
+    assert during == (0, 1)
+    assert (top.running, narrow.running) == (0, 0)
+
+
 def test_a_cancelled_call_frees_its_place_in_a_bounded_lane() -> None:
     """However a call ends, the bound of its lane counts it no more."""
     line, lane = Line(Limits(max_concurrency=10)), Lane(max_concurrency=1)

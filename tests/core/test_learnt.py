@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_fanout.core.announced import Announced, Dimension, Window
 from llm_fanout.core.job import Cost
-from llm_fanout.core.learnt import GROWTH, LATELY, LONGEST_HOLD, RECENT, LearntRates, Pace
+from llm_fanout.core.learnt import GROWTH, LATELY, LONGEST_HOLD, RECENT, SLOWEST, LearntRates, Pace
 from llm_fanout.core.limits import DAY, MINUTE, TokenBucket
 from llm_fanout.core.stated import Limits
 
@@ -54,12 +54,25 @@ def test_where_nothing_remains_the_next_call_waits_for_one() -> None:
 
 
 def test_more_may_have_been_granted_than_remained() -> None:
-    """Then the next call waits until the debt is paid."""
+    """Nobody has less than nothing: some of it must have come back meanwhile, and the next call waits for one, no longer."""
     rates = LearntRates()
 
     hear(rates, Window(60.0, 2.0, 58.0), granted=5.0)
+    first = rates.buckets["requests"].ready_at(1.0, 100.0)
+    rates.buckets["requests"].set_available(-100.0, 100.0)
+    hear(rates, Window(60.0, 2.0, 58.0), granted=5.0)
 
-    assert rates.buckets["requests"].ready_at(1.0, 100.0) == pytest.approx(104.0)
+    assert first == pytest.approx(101.0)
+    assert rates.buckets["requests"].ready_at(1.0, 100.0) == pytest.approx(101.0)
+
+
+def test_the_answer_to_a_call_that_took_long_is_no_debt() -> None:
+    """Thousands were granted since it began, and most of the quota is there: the next call does not wait for minutes."""
+    rates = LearntRates()
+
+    hear(rates, Window(600.0, 550.0, 5.0), granted=2_900.0)
+
+    assert rates.buckets["requests"].ready_at(1.0, 100.0) <= 100.1
 
 
 @pytest.mark.parametrize(
@@ -350,14 +363,103 @@ def test_a_cut_counts_what_was_already_owed() -> None:
     assert pace.bucket.ready_at(1.0, 100.0) == pytest.approx(100.0 + 1.0 / speed(pace))
 
 
-def test_the_rate_never_vanishes() -> None:
-    """However often it is refused, a call goes once in a while."""
+def refuse(pace: Pace, times: int, now: float) -> None:
+    """So many episodes, one a second, in which nothing is answered."""
+    for number in range(times):
+        pace.refused(now + number)
+
+
+def test_refusals_alone_cut_to_a_call_every_few_seconds() -> None:
+    """However long nothing gets through, it is looked whether anything does."""
     pace = paced(10.0)
 
-    for number in range(200):
-        pace.refused(101.0 + number)
+    refuse(pace, 3_600, 101.0)
 
-    assert speed(pace) >= 1e-3
+    assert speed(pace) == pytest.approx(SLOWEST)
+    assert SLOWEST == 1 / 3.5
+
+
+def test_a_slower_rate_that_gets_through_is_kept() -> None:
+    """Answers show that less is taken: refusals between them do not make it quicker than that."""
+    pace = paced(0.1, now=1_000.0)
+    slow = speed(pace)
+
+    pace.refused(1_001.0)
+    pace.refused(1_002.0)
+
+    assert slow < SLOWEST
+    assert 0.8 * slow <= speed(pace) <= slow
+
+
+def test_answers_may_show_less_than_refusals_alone_may_cut_to() -> None:
+    """One got through every forty seconds, and everything else was refused."""
+    pace = paced(1.0)
+
+    for number in range(20):
+        pace.succeeded(200.0 + 40.0 * number)
+        pace.refused(239.0 + 40.0 * number)
+
+    assert speed(pace) == pytest.approx(1 / 40, rel=0.2)
+
+
+def test_the_first_answer_after_a_long_spell_brings_back_the_rate_of_before() -> None:
+    """An hour in which nothing is taken says nothing of how much is when anything is."""
+    pace = paced(10.0)
+    pace.succeeded(100.1)
+    pace.refused(100.2)
+    before = speed(pace)
+    refuse(pace, 3_600, 101.0)
+
+    pace.succeeded(3_701.0)
+
+    assert speed(pace) == before
+
+
+def test_a_spell_that_begins_with_the_first_refusal_is_forgotten_as_well() -> None:
+    """The rate of before is the one that was taken when the pace began."""
+    pace = paced(10.0)
+    before = speed(pace)
+    refuse(pace, 100, 101.0)
+
+    pace.succeeded(201.0)
+
+    assert speed(pace) == before
+
+
+def test_after_a_long_spell_it_grows_as_at_first() -> None:
+    """A second later by 5 %, then by 10 %: the long hold of the spell is over."""
+    pace = paced(10.0)
+    refuse(pace, 3_600, 101.0)
+    pace.succeeded(3_701.0)
+    rates = [speed(pace)]
+
+    for now in (3_701.9, 3_702.0, 3_703.0):
+        rates.append(answer(pace, now))
+
+    assert [later / earlier - 1 for earlier, later in pairwise(rates)] == pytest.approx([0.0, GROWTH, 2 * GROWTH])
+
+
+def test_after_a_short_spell_it_grows_from_where_it_is() -> None:
+    """Half a minute of refusals may well be the rate."""
+    pace = paced(10.0)
+    refuse(pace, 30, 101.0)
+    low = speed(pace)
+
+    pace.succeeded(131.0)
+
+    assert speed(pace) == low < 1.0
+
+
+def test_a_quiet_hour_does_not_bring_back_less() -> None:
+    """It has grown since the last cut: the first answer after a pause does not undo that."""
+    pace = paced(10.0)
+    for number in range(5):
+        answer(pace, 101.0 + number)
+    grown = speed(pace)
+
+    answer(pace, 3_700.0, in_use=False)
+
+    assert speed(pace) == grown
 
 
 def test_it_grows_once_a_second_and_faster_and_faster() -> None:

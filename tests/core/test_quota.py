@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_fanout.core.announced import Window
-from llm_fanout.core.breaker import FAILURES
+from llm_fanout.core.breaker import FAILURES, LAST_PROBE, NO_PROBE
 from llm_fanout.core.job import Cost
 from llm_fanout.core.limits import DAY, MINUTE, Permits
 from llm_fanout.core.quota import NEUTRAL, OK, PUSHBACK, Lease, Quota, Signal
@@ -32,7 +32,7 @@ def open_breaker(quota: Quota, now: float) -> None:
     """The provider answered once, and then no more."""
     quota.breaker.answered(now)
     for _ in range(FAILURES):
-        quota.breaker.failed(probe=False, first=True, now=now)
+        quota.breaker.failed(probe=NO_PROBE, first=True, now=now)
 
 
 def test_all_limits_or_none() -> None:
@@ -332,7 +332,7 @@ def test_a_gate_and_an_outage_bind_as_well() -> None:
 
 
 def test_nobody_starts_in_an_outage_but_the_probe() -> None:
-    """While the breaker is open one call at a time goes, and it knows that it is the probe."""
+    """While the breaker is open one call goes, the next some seconds later, and it knows that it is the probe."""
     quota = Quota()
     usual = quota.take(ONE, 0.0)
     open_breaker(quota, 10.0)
@@ -342,8 +342,8 @@ def test_nobody_starts_in_an_outage_but_the_probe() -> None:
     during = quota.ready_at(ONE, before)
     quota.breaker.answered(before)
 
-    assert (usual.probe, probe.probe) == (False, True)
-    assert (before, during) == (11.0, inf)
+    assert (usual.probe, probe.probe) == (NO_PROBE, 1)
+    assert (before, during) == (11.0, 11.0 + LAST_PROBE)
     assert quota.ready_at(ONE, before) <= before
     assert not quota.take(ONE, before).probe
 

@@ -29,10 +29,17 @@ from llm_fanout.errors import ConfigError
 STARTS = st.sampled_from([0.0, 1e5, 1.75e9])
 
 
+def pay(budget: RetryBudget, again: Again, tries: Tries, now: float) -> float:
+    """Pay for one more retry: the instant from which it may go."""
+    ready = budget.ready_at(again, now)
+    budget.take(again, tries, now)
+    return ready
+
+
 def spent(budget: RetryBudget, now: float, *, again: Again = Again.TRANSIENT) -> int:
     """How many retries go at once before one has to wait; that one is paid for as well."""
     count = 0
-    while budget.take(again, Tries(), now) <= now:
+    while pay(budget, again, Tries(), now) <= now:
         count += 1
     return count
 
@@ -162,11 +169,22 @@ def test_a_retry_waits_for_the_budget_and_is_not_lost() -> None:
     budget = RetryBudget()
     spent(budget, 50.0)
 
-    instants = [budget.take(Again.TRANSIENT, Tries(), 50.0) for _ in range(10)]
+    instants = [pay(budget, Again.TRANSIENT, Tries(), 50.0) for _ in range(10)]
 
     gaps = [later - earlier for earlier, later in pairwise(instants)]
     assert gaps == pytest.approx([TRANSIENT_TOKENS / RETRY_TOKENS_A_SECOND] * 9)
     assert instants[0] > 50.0
+
+
+def test_asking_costs_nothing() -> None:
+    """However often it is asked when a retry could go, the answer is the same, and nothing is missing."""
+    budget = RetryBudget()
+
+    instants = {budget.ready_at(Again.TRANSIENT, 50.0) for _ in range(100)}
+
+    assert len(instants) == 1
+    assert not budget.spent
+    assert spent(budget, 50.0) == 35
 
 
 @given(start=STARTS)
@@ -188,11 +206,11 @@ def test_an_answer_brings_back_the_price_of_its_retry(tries: Tries, again: Again
     """A retry that helped was free: the next one may go as soon as it could."""
     budget = RetryBudget()
     spent(budget, 50.0)
-    before = budget.take(again, Tries(), 50.0)
+    before = pay(budget, again, Tries(), 50.0)
 
     budget.answered(tries, 50.0)
 
-    assert budget.take(again, Tries(), 50.0) == pytest.approx(before)
+    assert pay(budget, again, Tries(), 50.0) == pytest.approx(before)
 
 
 @pytest.mark.parametrize("tries", [None, Tries(bad_reply=1), Tries(pushback=3)])
@@ -200,23 +218,23 @@ def test_an_answer_that_needed_no_retry_brings_a_little(tries: Tries | None) -> 
     """Fourteen of them pay for one transient retry."""
     budget = RetryBudget()
     spent(budget, 50.0)
-    before = budget.take(Again.TRANSIENT, Tries(), 50.0)
+    before = pay(budget, Again.TRANSIENT, Tries(), 50.0)
 
     for _ in range(14):
         budget.answered(tries, 50.0)
 
-    assert budget.take(Again.TRANSIENT, Tries(), 50.0) == pytest.approx(before)
+    assert pay(budget, Again.TRANSIENT, Tries(), 50.0) == pytest.approx(before)
 
 
 def test_transient_failures_set_the_price_of_a_mixed_history() -> None:
     """A call that met both gets back the price of the dearer retry."""
     budget = RetryBudget()
     spent(budget, 50.0)
-    before = budget.take(Again.TRANSIENT, Tries(), 50.0)
+    before = pay(budget, Again.TRANSIENT, Tries(), 50.0)
 
     budget.answered(Tries(transient=1, pushback=3, paid=14.0), 50.0)
 
-    assert budget.take(Again.TRANSIENT, Tries(), 50.0) == pytest.approx(before)
+    assert pay(budget, Again.TRANSIENT, Tries(), 50.0) == pytest.approx(before)
 
 
 def test_answers_never_bring_more_than_was_there() -> None:
@@ -232,7 +250,7 @@ def test_whether_anything_is_missing_is_known() -> None:
     """Only then do answers have to be noted: not before the first retry, nor once all of it has come back."""
     budget = RetryBudget()
     fresh = budget.spent
-    budget.take(Again.TRANSIENT, Tries(), 50.0)
+    pay(budget, Again.TRANSIENT, Tries(), 50.0)
     budget.answered(None, 50.0)
     owing = budget.spent
     budget.answered(Tries(transient=1, paid=14.0), 50.0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
+from typing import Any
 
 import pytest
 
+from llm_fanout.core.breaker import LAST_PROBE
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
+from llm_fanout.core.lanes import BACKGROUND, DEFAULT, Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import UNTOLD_GATE, Schedule
@@ -151,6 +155,20 @@ def test_a_refusal_that_names_no_time_stops_everyone_for_a_moment(schedule: Sche
     assert begin(schedule, UNTOLD_GATE).job is other
 
 
+def test_never_is_said_of_one_call(schedule: Schedule) -> None:
+    """A refusal that says never to come back ends its call, and closes the quota for nobody else."""
+    quota = Quota()
+    refused, other = Job(quota), Job(quota)
+    schedule.add(refused, 0.0)
+    schedule.add(other, 0.0)
+
+    verdict = schedule.finish(begin(schedule, 0.0), Outcome(Again.PUSHBACK, told=inf, gate=True), 0.0)
+
+    assert verdict.over
+    assert verdict.too_long == inf
+    assert begin(schedule, 0.0).job is other
+
+
 def test_a_gate_closes_even_if_its_messenger_gives_up(schedule: Schedule) -> None:
     """A call whose patience ends with the refusal has still told everyone else to wait."""
     quota = Quota()
@@ -234,11 +252,109 @@ def test_a_forgotten_quota_costs_nothing(schedule: Schedule) -> None:
     schedule.add(Job(quota), 0.0)
     schedule.finish(begin(schedule, 0.0), DONE, 1.0)
 
-    schedule.forget(quota)
-    schedule.forget(quota)
+    forgotten = schedule.forget(quota), schedule.forget(quota)
     schedule.wake(quota)
 
+    assert forgotten == (True, True)
     assert not schedule._lines
+    assert schedule.start(1.0) is None
+
+
+def test_a_quota_for_which_a_paused_lane_waits_is_kept(schedule: Schedule) -> None:
+    """Its jobs start one after the other when the lane is resumed, and then the quota is forgotten."""
+    quota, lane = Quota(Limits(rpm=60)), Lane(Lane())
+    schedule.pause(lane)
+    for _ in range(3):
+        schedule.add(Job(quota, lane=lane), 0.0)
+    passed = schedule.start(0.0)
+
+    kept = schedule.forget(quota)
+    schedule.resume(lane)
+    starts = [0.0]
+    for _ in range(3):
+        schedule.finish(begin(schedule, starts[-1]), DONE, starts[-1])
+        if schedule.start(starts[-1]) is None and (timer := schedule.next_timer()) is not None:
+            starts.append(timer)
+
+    assert passed is None
+    assert not kept
+    assert starts == pytest.approx([0.0, 1.0, 2.0])
+    assert schedule.forget(quota)
+
+
+@pytest.mark.parametrize("rank", [DEFAULT, BACKGROUND])
+def test_a_quota_for_which_a_full_lane_waits_is_kept(schedule: Schedule, rank: int) -> None:
+    """The lane is full of calls of another quota: it was passed, and its jobs wait all the same."""
+    quota, other, lane = Quota(), Quota(), Lane(max_concurrency=1)
+    schedule.add(Job(other, lane=lane), 0.0)
+    busy = begin(schedule, 0.0)
+    job = Job(quota, lane=lane, rank=rank)
+    schedule.add(job, 0.0)
+    passed = schedule.start(0.0)
+
+    kept = schedule.forget(quota)
+    schedule.finish(busy, DONE, 1.0)
+
+    assert (passed, kept) == (None, False)
+    assert begin(schedule, 1.0).job is job
+
+
+def test_a_quota_for_which_a_call_backs_off_is_kept(schedule: Schedule) -> None:
+    """It comes back to this quota; once it is cancelled nothing does."""
+    quota, other = Quota(), Quota()
+    jobs = [Job(each) for each in (quota, other, other)]
+    for job in jobs:
+        schedule.add(job, 0.0)
+        schedule.finish(begin(schedule, 0.0), AGAIN, 0.0)
+
+    kept = schedule.forget(quota)
+    schedule.cancel(jobs[0])
+
+    assert not kept
+    assert schedule.forget(quota)
+
+
+def test_a_quota_to_which_a_lent_slot_comes_back_is_kept(schedule: Schedule) -> None:
+    """Its attempt waits to go on."""
+    quota = Quota(Limits(max_concurrency=1))
+    schedule.add(Job(quota), 0.0)
+    attempt = begin(schedule, 0.0)
+    schedule.lend(attempt)
+    schedule.reclaim(attempt)
+
+    assert not schedule.forget(quota)
+    assert schedule.start(0.0) is attempt
+
+
+def test_calls_that_were_cancelled_keep_no_quota(schedule: Schedule) -> None:
+    """They waited in a lane that is paused."""
+    quota, lane = Quota(), Lane()
+    job = Job(quota, lane=lane)
+    schedule.pause(lane)
+    schedule.add(job, 0.0)
+    schedule.start(0.0)
+
+    schedule.cancel(job)
+
+    assert schedule.forget(quota)
+
+
+def test_the_timer_of_a_forgotten_line_wakes_nobody_else(schedule: Schedule) -> None:
+    """It was waiting for its tokens when its last job was cancelled: it rings in vain."""
+    quota = Quota(Limits(rpm=60, burst=1))
+    jobs = [Job(quota) for _ in range(2)]
+    for job in jobs:
+        schedule.add(job, 0.0)
+    schedule.finish(begin(schedule, 0.0), DONE, 0.0)
+    schedule.start(0.0)
+    schedule.cancel(jobs[1])
+    forgotten = schedule.forget(quota)
+    again = Job(quota)
+    schedule.add(again, 0.5)
+
+    assert forgotten
+    assert schedule.start(0.5) is None
+    assert begin(schedule, 1.0).job is again
     assert schedule.start(1.0) is None
 
 
@@ -360,6 +476,24 @@ def test_a_cancelled_probe_lets_another_go(schedule: Schedule) -> None:
     assert schedule.start(1.0) is not None
 
 
+def test_a_probe_that_hangs_holds_nobody_up(schedule: Schedule) -> None:
+    """It was accepted and is never answered: the next goes some seconds later, and its answer lets everybody go."""
+    quota = answered_once(schedule)
+    fail_all(schedule, quota, 6, 0.0)
+    hanging = begin(schedule, 1.0)
+
+    early = schedule.start(1.0)
+    when = schedule.next_timer()
+    assert when is not None
+    second = begin(schedule, when)
+    schedule.finish(second, DONE, when)
+
+    assert early is None
+    assert when == 1.0 + LAST_PROBE
+    assert second.job is not hanging.job
+    assert begin(schedule, when).job is not hanging.job
+
+
 def test_an_endpoint_that_never_answered_is_no_outage(schedule: Schedule) -> None:
     """It may be a wrong address: calls fail when their retries are used up, and all at once when the budget is empty."""
     quota = Quota(Limits(max_concurrency=1_000, adapt=False))
@@ -371,6 +505,47 @@ def test_an_endpoint_that_never_answered_is_no_outage(schedule: Schedule) -> Non
     over = [schedule.finish(attempt, OUTAGE, 0.0).over for attempt in attempts]
 
     assert over == [False] * 35 + [True] * 15  # 500 tokens pay for 35 retries of 14
+
+
+def debt(quota: Quota, now: float) -> float:
+    """Seconds for which the next transient retry would have to wait for the budget."""
+    return max(0.0, quota.budget.ready_at(Again.TRANSIENT, now) - now)
+
+
+def test_calls_that_are_not_tried_again_leave_no_debt(schedule: Schedule) -> None:
+    """Ten thousand calls to an endpoint that is not up yet: the first one after it came up is tried again at once."""
+    quota = Quota(Limits(max_concurrency=10_000, adapt=False))
+    fail_all(schedule, quota, 10_000, 0.0)
+
+    assert debt(quota, 0.0) <= 14 / 70
+
+
+@pytest.mark.parametrize("figures", [{"retry": RetryPolicy(retry_for=0.1)}, {"deadline": 0.1}])
+def test_a_retry_that_would_be_too_late_is_not_paid_for(schedule: Schedule, figures: dict[str, Any]) -> None:
+    """The call is over: what its retry would have cost is there for others."""
+    quota = answered_once(schedule)
+    for _ in range(1_000):
+        schedule.add(Job(quota, **figures), 0.0)
+        assert schedule.finish(begin(schedule, 0.0), OUTAGE, 0.0).over
+        quota.breaker.answered(0.0)
+
+    assert debt(quota, 0.0) == 0.0
+    assert not quota.budget.spent
+
+
+def test_a_cancelled_call_pays_for_no_retry(schedule: Schedule) -> None:
+    """It failed by itself before the cancellation reached it; it is over all the same."""
+    quota = answered_once(schedule)
+    job = Job(quota)
+    schedule.add(job, 0.0)
+    attempt = begin(schedule, 0.0)
+    schedule.cancel(job)
+
+    verdict = schedule.finish(attempt, OUTAGE, 0.0)
+
+    assert verdict.over
+    assert job.state is State.OVER
+    assert not quota.budget.spent
 
 
 def test_the_retry_budget_delays_and_loses_nothing(schedule: Schedule) -> None:

@@ -215,6 +215,22 @@ def test_retries_of_one_call_stay_within_its_policy() -> None:
     assert max(tries.values()) <= 3
 
 
+def test_an_hour_of_refusals_is_over_when_it_is_over() -> None:
+    """Twenty a second are taken, then for an hour as good as none: soon after it all goes on, and few were sent meanwhile."""
+    spell = 60.0, 3_660.0
+    provider = Provider(rpm=1_200.0, burst=20.0, latency=0.2, changes=((spell[0], 1e-9), (spell[1], 1.0)))
+    world = World(1, provider=provider)
+
+    seconds = world.run(1_500)
+
+    meanwhile = [at for at in world.starts if spell[0] + 60.0 <= at < spell[1]]
+    later = [at for at, _, what in world.history if what == "answered" and at > spell[1]]
+    assert len(later) >= 200
+    assert later[199] <= spell[1] + 60.0
+    assert seconds <= spell[1] + 120.0
+    assert len(meanwhile) <= 3_600 / 3.5 + 10
+
+
 def _number(attempt: Attempt) -> int:
     number: int = attempt.job.payload.number
     return number
