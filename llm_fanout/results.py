@@ -259,7 +259,7 @@ class Summary:
     @property
     def not_done(self) -> int:
         """Of the `failed`, those that were not, or not fully, attempted: cancelled, or out of time."""
-        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND[kind] is Stopped)
+        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND.get(kind) is Stopped)
 
     @property
     def failure_ratio(self) -> float:
