@@ -12,7 +12,6 @@ from rich.console import Console
 
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Usage
 from llm_fanout.report.bar import _says, bar
-from llm_fanout.report.facts import seconds
 from llm_fanout.results import Spending
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
@@ -135,23 +134,6 @@ def test_html_of_a_small_report_and_of_a_summary() -> None:
     assert "failed</th>" not in small._repr_html_()
     assert "first</th>" not in Summary(done=1, errors={"timeout": 1})._repr_html_()
     assert Summary()._repr_html_().count("<table ") == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0 ms"),
-        (0.0123, "12.3 ms"),
-        (1.5, "1.5 s"),
-        (99.94, "99.9 s"),
-        (110, "110 s"),
-        (150, "2 min 30 s"),
-        (7_500, "2 h 05 min"),
-    ],
-)
-def test_times_in_units_that_suit_them(value: float, text: str) -> None:
-    """Three digits, and a unit."""
-    assert seconds(value) == text
 
 
 def test_the_bar_shows_where_things_stand() -> None:
