@@ -349,7 +349,9 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
         write_rows(path, self.to_dicts())
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.successes)} of {len(self)} calls succeeded>"
+        if self.summary.total in (None, self.summary.done):
+            return f"<Report: {len(self.successes)} of {len(self)} calls succeeded>"
+        return f"<Report: {self.summary.done:,} of {self.summary.total:,} calls done, {self.summary.succeeded:,} succeeded>"
 
     def __str__(self) -> str:
         return cast("str", hook("text")(self))

@@ -73,13 +73,15 @@ def _headline(summary: Summary) -> str:
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    yield "attempts", f"{summary.attempts:,}"
+    if summary.attempts:
+        yield "attempts", f"{summary.attempts:,}"
     usage = summary.usage
     if usage.input_tokens or usage.output_tokens:
         cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
         yield "tokens", f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
         yield "cost", _cost(summary)
-    yield "waited for", BINDING.get(summary.binding, summary.binding)
+    if summary.binding != "provider" or (summary.attempts and summary.elapsed):
+        yield "waited for", BINDING.get(summary.binding, summary.binding)
 
 
 def _cost(summary: Summary) -> str:
