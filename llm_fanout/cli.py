@@ -121,7 +121,8 @@ def demo(
     report = fan.report
     _say(report, to_stdout=True)
     _say(met, to_stdout=True)
-    _say(_comparison(report), to_stdout=True)
+    if report.successes:
+        _say(_comparison(report), to_stdout=True)
     raise typer.Exit(code)
 
 
