@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .results import Summary as Summary
     from .results import Usage as Usage
     from .run import Run as Run
+    from .scope import Scope as Scope
 
 # Where each public name lives; a module is imported when one of its names is first used.
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "llm.prompt": ("Prompt",),
     "results": ("Report", "Result", "Summary", "Usage"),
     "run": ("Run",),
+    "scope": ("Scope",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

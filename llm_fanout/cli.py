@@ -121,7 +121,8 @@ def demo(
     report = fan.report
     _say(report, to_stdout=True)
     _say(met, to_stdout=True)
-    _say(_comparison(report), to_stdout=True)
+    if report.successes:
+        _say(_comparison(report), to_stdout=True)
     raise typer.Exit(code)
 
 
@@ -309,11 +310,11 @@ def _troubles(stats: Mapping[str, Any]) -> str:
 
 def _comparison(report: Report[str]) -> str:
     """What the same calls would have taken one by one, going by the times that their answers took."""
-    from .report.facts import seconds
+    from .clock import in_words
 
     alone = sum(result.service_time for result in report.successes)
     elapsed = report.summary.elapsed
-    return f"one by one about {seconds(alone)}, here {seconds(elapsed)}: {alone / elapsed:.1f} times as fast"
+    return f"one by one about {in_words(alone)}, here {in_words(elapsed)}: {alone / elapsed:.1f} times as fast"
 
 
 def _say(what: object, *, to_stdout: bool = False) -> None:

@@ -116,10 +116,10 @@ class Engine:
             self._schedule.retune(quota, limits, clock.now())
         self.pump()
 
-    def forget(self, quota: Quota) -> None:
-        """`quota` is not used any more."""
+    def forget(self, quota: Quota) -> bool:
+        """`quota` is not used any more. False if somebody still waits for it: then it is kept."""
         with self._lock:
-            self._schedule.forget(quota)
+            return self._schedule.forget(quota)
 
     def grant(self, quota: Quota, permits: Permits) -> None:
         """One more permit for `quota` has arrived."""

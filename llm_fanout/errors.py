@@ -14,7 +14,7 @@ FanOutError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 Kind = Literal[
     "rate_limited",  # RateLimited
@@ -49,23 +49,30 @@ class CallError(FanOutError):
     """One call failed; the subclass says what may be done about it.
 
     Attributes:
-        kind: What happened, one word (see `Kind`).
+        kind: What happened, one word: see `llm_fanout.errors.Kind`. Each class has a default, here "exception".
         status: The HTTP status of the last answer, where there was one.
         retry_after: Seconds the provider told us to wait, where it told.
         partial: Text that had arrived before the failure; empty if none.
+
+    Raises:
+        ConfigError: `kind` is none of those that there are.
     """
+
+    kind: Kind = "exception"
 
     def __init__(
         self,
         message: str,
         *,
-        kind: Kind,
+        kind: Kind | None = None,
         status: int | None = None,
         retry_after: float | None = None,
         partial: str = "",
     ) -> None:
         super().__init__(message)
-        self.kind: Kind = kind
+        self.kind = self.kind if kind is None else kind
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"kind must be one of {', '.join(map(repr, get_args(Kind)))}; got {self.kind!r}")
         self.status = status
         self.retry_after = retry_after
         self.partial = partial
@@ -100,23 +107,41 @@ def _restored(cls: type[_Error], said: Mapping[str, Any], partial: str) -> _Erro
 
 
 class RateLimited(CallError):
-    """The provider refused for now (429): wait, then try again."""
+    """The provider refused for now (429): wait, then try again. `kind` is "rate_limited"."""
+
+    kind: Kind = "rate_limited"
 
 
 class Unavailable(CallError):
-    """No usable answer came: timeout, broken connection, server error. May work later."""
+    """No usable answer came: timeout, broken connection, server error. May work later. `kind` is "server" unless it
+    is said to be "timeout" or "connection".
+    """
+
+    kind: Kind = "server"
 
 
 class BadReply(CallError):
-    """An answer came and cannot be used: cut off, empty or malformed. May work when asked again."""
+    """An answer came and cannot be used: cut off, empty or malformed. May work when asked again. `kind` is
+    "malformed" unless it is said to be "truncated" or "empty".
+    """
+
+    kind: Kind = "malformed"
 
 
 class Rejected(CallError):
-    """The provider refused this very call; the same call will be refused again."""
+    """The provider refused this very call; the same call will be refused again. `kind` is "exception" unless it is said
+    to be "refusal", "filtered", "invalid", "too_large", "auth" or "credit".
+    """
+
+    kind: Kind = "exception"
 
 
 class Stopped(CallError):
-    """The call was not, or not fully, attempted, because it was cancelled or ran out of time."""
+    """The call was not, or not fully, attempted, because it was cancelled or ran out of time. `kind` is
+    "cancelled" unless it is said to be "deadline" or "not_attempted".
+    """
+
+    kind: Kind = "cancelled"
 
 
 class RunFailed(FanOutError):

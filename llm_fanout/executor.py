@@ -63,12 +63,13 @@ class Task(Generic[R_co]):
     """One call of an async function, to be run by `Executor.run`.
 
     Args:
-        fn: An async function.
+        fn: An async function. A plain `def` passes, for it may return an awaitable; if it does not, the task's Result is
+            that error.
         args: Its arguments.
         id: A name for it, unique in its run; by default its position.
 
     Raises:
-        ConfigError: `fn` is not callable or not async.
+        ConfigError: `fn` cannot be async: it is not callable, or it is a generator function.
     """
 
     __slots__ = ("args", "fn", "id")
@@ -134,8 +135,11 @@ class Executor:
     ) -> Run[R]:
         """Call `fn` on every item: a Run with one Result per item.
 
+        A plain `def` passes, for it may return an awaitable. If it does not, that is found out by calling it, once for each
+        item: every Result is then that error.
+
         Raises:
-            ConfigError: `fn` is not async.
+            ConfigError: `fn` cannot be async: it is not callable, or it is a generator function.
         """
         _check_async(fn)
         shared = self._shared

@@ -109,8 +109,9 @@ class Quotas:
             if entry.holders:
                 self._obey(entry)
         now = clock.now()
-        for key in [key for key, entry in self._entries.items() if not entry.holders and entry.quota.is_unused(now)]:
-            self.engine.forget(self._entries.pop(key).quota)
+        for key, entry in tuple(self._entries.items()):
+            if not entry.holders and entry.quota.is_unused(now) and self.engine.forget(entry.quota):
+                del self._entries[key]
 
     def _obey(self, entry: _Entry) -> None:
         limits = _newest(entry.holders.values())

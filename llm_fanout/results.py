@@ -261,7 +261,7 @@ class Summary:
     @property
     def not_done(self) -> int:
         """Of the `failed`, those that were not, or not fully, attempted: cancelled, or out of time."""
-        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND[kind] is Stopped)
+        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND.get(kind) is Stopped)
 
     @property
     def failure_ratio(self) -> float:
@@ -351,7 +351,9 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
         write_rows(path, self.to_dicts())
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.successes)} of {len(self)} calls succeeded>"
+        if self.summary.total in (None, self.summary.done):
+            return f"<Report: {len(self.successes)} of {len(self)} calls succeeded>"
+        return f"<Report: {self.summary.done:,} of {self.summary.total:,} calls done, {self.summary.succeeded:,} succeeded>"
 
     def __str__(self) -> str:
         return cast("str", hook("text")(self))

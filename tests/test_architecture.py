@@ -117,6 +117,11 @@ def test_what_type_checkers_see_is_what_can_be_imported() -> None:
     assert typed - {None} == set(llm_fanout.__all__)
 
 
+def test_what_a_client_gives_can_be_named() -> None:
+    """The classes that users meet without making them are public, too, for annotations."""
+    assert {"Report", "Result", "Run", "Scope", "Summary"} <= set(llm_fanout.__all__)
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     """A name that is not there says so, as with any module."""
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

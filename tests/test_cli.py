@@ -367,6 +367,32 @@ def test_ctrl_c_does_not_interrupt_writing(prompts: Path, tmp_path: Path, monkey
     assert len(rows_of(out)) == 3
 
 
+def test_a_missing_key_is_asked_for_where_it_can_be_given(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line has no option for a key: it is told to set the variable, not to pass an argument."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    result = invoke("run", prompts, "--model", "openai/gpt-5-mini")
+
+    assert "set OPENAI_API_KEY" in str(result.exception)
+    assert "pass api_key=" not in str(result.exception)
+
+
+def test_demo_ends_without_a_comparison_if_nothing_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted before the first answer, there is nothing to compare and nothing to divide by."""
+
+    def interrupted(run: Any) -> int:
+        run.cancel()
+        return cli.INTERRUPTED
+
+    monkeypatch.setattr(cli, "_consume", interrupted)
+
+    result = invoke("demo")
+
+    assert result.exit_code == cli.INTERRUPTED
+    assert "0 of 120 calls in 0 ms" in result.stdout
+    assert "one by one" not in result.stdout
+
+
 def test_demo_compares_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo reports, and says how long the same calls would have taken one by one."""
     result = invoke("demo", "--calls", "100", "--seed", "3")

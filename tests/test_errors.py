@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import get_args
+import re
+from typing import Any, get_args
 
 import pytest
 
-from llm_fanout.errors import ERROR_OF_KIND, CallError, ConfigError, FanOutError, Kind, RunFailed
+from llm_fanout.errors import ERROR_OF_KIND, CallError, ConfigError, FanOutError, Kind, RateLimited, Rejected, RunFailed
 
 
 def test_every_kind_has_its_class() -> None:
     """Each kind is of one class of reaction."""
     assert set(ERROR_OF_KIND) == set(get_args(Kind))
     assert all(issubclass(error, CallError) for error in ERROR_OF_KIND.values())
+
+
+@pytest.mark.parametrize("error", sorted({CallError, *ERROR_OF_KIND.values()}, key=lambda error: error.__name__))
+def test_every_class_has_a_kind_of_its_own(error: type[CallError]) -> None:
+    """Who raises one need not name its kind: that of the class is a kind of that class."""
+    raised = error("slow", retry_after=1)
+
+    assert issubclass(ERROR_OF_KIND[raised.kind], error)
+    assert (raised.message, raised.retry_after) == ("slow", 1)
+    assert pickle.loads(pickle.dumps(raised)).kind == raised.kind
+
+
+@pytest.mark.parametrize("kind", ["quota", "", [], 429])
+def test_a_kind_that_is_none_is_refused(kind: Any) -> None:
+    """A word that no report knows is refused where it is said, with those that there are."""
+    said = re.escape(repr(kind))
+    with pytest.raises(ConfigError, match=f"^kind must be one of 'rate_limited', 'timeout', .*; got {said}$"):
+        RateLimited("slow", kind=kind)
+
+
+def test_a_subclass_must_have_a_kind_that_there_is() -> None:
+    """One that brings a default of its own is checked like one that is said."""
+
+    class Broke(Rejected):
+        kind: Any = "broke"
+
+    with pytest.raises(ConfigError, match="got 'broke'"):
+        Broke("no money")
 
 
 @pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llm_fanout import Limits, clock
-from llm_fanout.core.job import Cost
+from llm_fanout.core.job import Cost, Job
+from llm_fanout.core.lanes import Lane
 from llm_fanout.quotas import QuotaKey, Quotas
 
 KEY = QuotaKey.of("https://api.example/v1/", "sk-secret", "model")
@@ -109,6 +110,23 @@ def test_a_quota_is_forgotten_when_it_is_as_good_as_new(now: list[float]) -> Non
     full = len(quotas)
 
     assert (in_flight, not_full, full) == (1, 1, 0)
+
+
+def test_a_quota_that_somebody_waits_for_is_kept(now: list[float]) -> None:
+    """Its lane is paused, say: whoever joins meets it, and not a second one with a second burst."""
+    quotas, one = Quotas(), Holder()
+    hold = quotas.join(KEY, Limits(), one)
+    lane = Lane()
+    quotas.engine._schedule.pause(lane)
+    waiting = Job(hold.quota, lane=lane)
+    quotas.engine._schedule.add(waiting, now[0])
+    del one
+    gc.collect()
+
+    kept = len(quotas)
+    quotas.engine._schedule.cancel(waiting)
+
+    assert (kept, len(quotas)) == (1, 0)
 
 
 def test_closing_and_opening_again_gives_no_second_burst(now: list[float]) -> None:

@@ -270,3 +270,11 @@ def test_a_summary_adds_up() -> None:
     assert summary.unpriced == 3
     assert summary.failure_ratio == 0.25
     assert Summary().failure_ratio == 0.0
+
+
+def test_a_summary_can_be_read_whatever_the_kinds() -> None:
+    """A kind that is not known, of an older or newer version say, counts as a failure and breaks nothing."""
+    summary = Summary(total=3, done=3, failed=3, errors={"quota": 2, "cancelled": 1})  # type: ignore[dict-item]  # so it is
+
+    assert summary.not_done == 1
+    assert "quota" in str(summary)

@@ -110,7 +110,7 @@ SLOWEST = (
 class Pace:
     """Spaces calls after refusals that the width does not explain; `bucket` is None as long as there were none."""
 
-    __slots__ = ("_accepted", "_answers", "_answered", "_growth", "_hold", "_next", "bucket")
+    __slots__ = ("_accepted", "_answered", "_answers", "_growth", "_hold", "_next", "bucket")
 
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import Any, Literal
@@ -14,7 +15,29 @@ MOST_WIDTH = 1_000  # calls at once that may be learnt; above it one event loop 
 
 Settle = Literal["used", "reserved"]
 
-_FIGURES = ("max_concurrency", "rpm", "tpm", "itpm", "otpm", "rpd", "burst")
+
+def _is_above_0(value: float) -> bool:
+    return value > 0
+
+
+def _is_count(value: float) -> bool:
+    return value >= 1 and value == int(value)
+
+
+def _is_burst(value: float) -> bool:
+    return value >= 1
+
+
+_RATE = ("a number > 0", _is_above_0)
+_FIGURES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "max_concurrency": ("a whole number >= 1", _is_count),
+    "rpm": _RATE,
+    "tpm": _RATE,
+    "itpm": _RATE,
+    "otpm": _RATE,
+    "rpd": _RATE,
+    "burst": ("a number >= 1 (requests that may start at once)", _is_burst),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +45,7 @@ class Limits:
     """What a provider allows, per endpoint, credential and model. What is None is learnt, from headers and refusals.
 
     Args:
-        max_concurrency: Calls at once, a whole number > 0: where it starts, and never more. After refusals there are fewer
+        max_concurrency: Calls at once, a whole number >= 1: where it starts, and never more. After refusals there are fewer
             for a while, as many as the provider takes. By default 64 to begin with, and up to 1,000 as they prove useful.
         rpm: Requests a minute, > 0. Starts in any minute never exceed it, retries included.
         tpm: Tokens a minute, input and output together, > 0. A call's tokens are estimated and reserved before it
@@ -53,20 +76,18 @@ class Limits:
     settle: Settle | None = None
 
     def __post_init__(self) -> None:
-        for name in _FIGURES:
+        for name, (wanted, fits) in _FIGURES.items():
             value = getattr(self, name)
-            if value is not None and not (is_number(value) and isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be a number > 0, got {value!r}; leave it out for the default")
-        if self.max_concurrency is not None and self.max_concurrency != int(self.max_concurrency):
-            raise ConfigError(f"max_concurrency must be a whole number, got {self.max_concurrency!r}")
-        if self.burst is not None and self.burst < 1:
-            raise ConfigError(f"burst must be >= 1 (requests that may start at once), got {self.burst!r}")
+            if value is not None and not (is_number(value) and isfinite(value) and fits(value)):
+                raise ConfigError(f"{name} must be {wanted}, got {value!r}; leave it out for the default")
         if self.burst is not None and self.rpm is None:
             raise ConfigError(f"burst={self.burst!r} needs rpm: it says how many of those requests may start at once")
         if not (is_number(self.headroom) and 0 <= self.headroom < 1):
             raise ConfigError(
                 f"headroom must be a share from 0 to below 1, got {self.headroom!r}; 0.3 leaves 30 % to others"
             )
+        if not isinstance(self.adapt, bool):
+            raise ConfigError(f"adapt must be True or False, got {self.adapt!r}; False takes the figures as they are")
         if self.settle not in (None, "used", "reserved"):
             raise ConfigError(f"settle must be 'used' or 'reserved', got {self.settle!r}")
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from ..core.stated import Limits
-from ..results import Report
+from ..results import Report, Summary
 from ..run import Run
 from .client import NO_LIMITS, fan_out
 from .endpoint import Endpoint
@@ -33,6 +33,12 @@ def fan_out_sync(
 ) -> Report[str]:
     """`fan_out` for code that does not await: blocks until the Report is there. Works in a notebook, too, and from any
     number of threads. After Ctrl-C the KeyboardInterrupt carries what was done as its `.report`.
+
+    Args:
+        prompts: What to ask: text, lists of message dicts, or Prompts.
+        model: Provider and model, "openai/gpt-5-mini", or an Endpoint.
+        limits: What the account may do; what is not stated is learnt.
+        options: See `llm_fanout.llm.prompt.RunOptions`.
     """
     return run_sync(fan_out(prompts, model=model, limits=limits, **options))
 
@@ -46,8 +52,17 @@ def run_sync(run: Run[T]) -> Report[T]:
         run.cancel()
         with suppress(Exception):  # whatever else there is to say, the interrupt is what is raised
             future.result()
-        exc.report = run.report  # type: ignore[attr-defined]  # how results survive Ctrl-C
+        report = run.report
+        exc.report = report  # type: ignore[attr-defined]  # how results survive Ctrl-C
+        exc.add_note(_note_of(report.summary))
         raise
+
+
+def _note_of(summary: Summary) -> str:
+    """What the traceback of an interrupt says of the run."""
+    done = summary.done - summary.not_done
+    whole = f"{done:,}" if summary.total is None else f"{done:,} of {summary.total:,}"
+    return f"{whole} calls were done; they are in this exception's .report"
 
 
 async def _report_of(run: Run[T]) -> Report[T]:

@@ -62,7 +62,8 @@ class FanOut:
         base_url: An OpenAI-compatible server for `model`; by default OPENAI_BASE_URL or OpenAI itself.
         api_key: The key for `model`; by default OPENAI_API_KEY.
         limits: What the account may do with `model`.
-        options: The options of every call, see `CallOptions`; `map`, `call` and Prompts may say otherwise.
+        options: The options of every call, which `map`, `call` and Prompts may say otherwise: see
+            `llm_fanout.llm.prompt.CallOptions`.
 
     Raises:
         ConfigError: There is no key, or an argument is unknown or out of its range.
@@ -110,7 +111,7 @@ class FanOut:
             prompts: Text, message lists or Prompts; a list, any iterable, or an async iterable without end. It is pulled
                 as answers come in, about two prompts per slot ahead.
             model: Another model for this run.
-            options: See `RunOptions`.
+            options: See `llm_fanout.llm.prompt.RunOptions`.
 
         Raises:
             ConfigError: One prompt instead of many, an unknown option, or, in a list, a prompt that is none or an id that
@@ -135,7 +136,7 @@ class FanOut:
             prompt: Text, a list of messages, or a Prompt.
             model: Another model for this call.
             deadline: Seconds from now, or an aware datetime, after which the call ends whatever it does.
-            options: See `CallOptions`.
+            options: See `llm_fanout.llm.prompt.CallOptions`.
 
         Raises:
             ConfigError: An option is unknown or out of its range, or the prompt is none.

@@ -98,8 +98,8 @@ def _openai(endpoint: Endpoint, environ: Mapping[str, str]) -> tuple[str, str]:
     api_key = endpoint.api_key or environ.get("OPENAI_API_KEY")
     if not api_key:
         raise ConfigError(
-            f"there is no API key for {endpoint.model!r}: set OPENAI_API_KEY, or pass api_key= (any text for a server that "
-            "wants none); 'sim/...' needs no key"
+            f"there is no API key for {endpoint.model!r}: set OPENAI_API_KEY, or in code api_key= (any text for a server "
+            "that wants none); 'sim/...' needs no key"
         )
     if not api_key.isascii() or any(character.isspace() for character in api_key):
         raise ConfigError(f"the API key for {endpoint.model!r} has a space, a line break or a non-ASCII character in it")

@@ -14,7 +14,7 @@ class LiveLimits(MutableMapping[str, Limits]):
     """By the name of an Endpoint's quota, or else its model: the limits in force.
 
     Args:
-        routes: The client's routes by endpoint.
+        routes: The client's routes by endpoint; read as a copy each time, for other threads may add to them.
         route_to: Makes the route to a model that was not used yet.
     """
 
@@ -25,7 +25,7 @@ class LiveLimits(MutableMapping[str, Limits]):
     def __getitem__(self, name: str) -> Limits:
         found = self._named(name)
         if not found:
-            raise KeyError(name)
+            raise KeyError(f"no limits of {name!r}: nothing was sent to it yet; there are those of {list(self)}")
         return found[0].hold.quota.limits()
 
     def __setitem__(self, name: str, limits: Limits) -> None:
@@ -35,12 +35,11 @@ class LiveLimits(MutableMapping[str, Limits]):
             route.hold.state(limits)
 
     def __delitem__(self, name: str) -> None:
-        if name not in self:
-            raise KeyError(name)
+        _ = self[name]  # or a KeyError
         self[name] = Limits()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(_name_of(endpoint) for endpoint in self._routes))
+        return iter(dict.fromkeys(_name_of(endpoint) for endpoint in list(self._routes)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -49,7 +48,7 @@ class LiveLimits(MutableMapping[str, Limits]):
         return repr(dict(self))
 
     def _named(self, name: str) -> list[Route]:
-        return [route for endpoint, route in self._routes.items() if _name_of(endpoint) == name]
+        return [route for endpoint, route in list(self._routes.items()) if _name_of(endpoint) == name]
 
 
 def _name_of(endpoint: Endpoint) -> str:

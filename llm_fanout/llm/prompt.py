@@ -29,7 +29,27 @@ Priority = Literal["interactive", "default", "background"]
 
 
 class Params(TypedDict, total=False):
-    """The SDK's request arguments, under its names; they are sent as they are."""
+    """The SDK's request arguments, under its names; they are sent as they are, and left out if they are not said.
+
+    Their ranges are the provider's to say, and differ from model to model.
+
+    Args:
+        temperature: A number, from 0 (always the likeliest word) to 2.
+        top_p: Share of the probability, from 0 to 1, that is drawn from.
+        max_tokens: Tokens of the answer at most, >= 1; the name that most servers know.
+        max_completion_tokens: The same in OpenAI's newer word, reasoning included.
+        seed: A whole number; the same one asks for the same answer.
+        stop: Text, or up to four, before which the answer ends.
+        frequency_penalty: A number from -2 to 2, against words the more often they came.
+        presence_penalty: A number from -2 to 2, against words that came at all.
+        reasoning_effort: "low", "medium", "high", or another word that the model knows.
+        logprobs: Whether `Result.response` has the log probabilities of the answer's tokens.
+        top_logprobs: How many alternatives of each token it has; a whole number.
+        service_tier: "auto", "default", "flex" or "priority".
+        metadata: Texts by name that the provider keeps with the call.
+        extra_headers: HTTP headers by name, besides ours.
+        extra_body: Whatever else the server takes, by name: it is put into the body as it is (`response_format`, `top_k`).
+    """
 
     temperature: float
     top_p: float
@@ -49,7 +69,7 @@ class Params(TypedDict, total=False):
 
 
 class CallOptions(Params, total=False):
-    """A call: the SDK's words, and how hard to try.
+    """A call: the SDK's words (all of `llm_fanout.llm.prompt.Params`), and how hard to try.
 
     Args:
         instructions: A system message that is put before every prompt.
@@ -69,7 +89,7 @@ class CallOptions(Params, total=False):
 
 
 class RunOptions(CallOptions, total=False):
-    """A run: what many calls share besides.
+    """A run: all that a call takes (`llm_fanout.llm.prompt.CallOptions`), and what many calls share besides.
 
     Args:
         deadline: Seconds from the start, or an aware datetime, after which nothing goes on. What is not done then has a
@@ -96,7 +116,7 @@ class Prompt:
         id: Comes back as `Result.id`; unique within a run. By default the position.
         model: The model for this one, "openai/gpt-5-mini", or an Endpoint.
         tag: Anything; comes back as `Result.tag`, is never sent.
-        options: What this one does otherwise than its run: see `CallOptions`.
+        options: What this one does otherwise than its run: see `llm_fanout.llm.prompt.CallOptions`.
 
     Raises:
         ConfigError: The content is no prompt, or an option is unknown or out of its range.
@@ -137,9 +157,7 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     if not options:
         return  # most prompts have none
     for name in options.keys() - known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else REFUSED.get(name, f"known are: {', '.join(sorted(known))}")
-        raise ConfigError(f"there is no option {name!r} here; {hint}")
+        raise ConfigError(f"there is no option {name!r} here; {REFUSED.get(name) or _nearest(name, known)}")
     timeouts_of(options.get("timeout"))
     seconds_until(options.get("deadline"))
     if options.get("priority") is not None:
@@ -176,11 +194,28 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
+EXTRA = "what is no option is sent to the server through extra_body={...}"
+
+# Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
     "n": "ask once per answer: one prompt, one Result",
     "stream": "answers are read whole",
     "messages": "hand the messages in as the prompt",
+    "system": "say instructions=",
+    "system_prompt": "say instructions=",
+    "retries": "say max_retries=",
+    "num_retries": "say max_retries=",
+    "response_format": EXTRA,
+    "response_model": f"answers are text; {EXTRA}",
+} | {
+    name: f"say limits=Limits({name}=...)"
+    for name in ("max_concurrency", "rpm", "tpm", "itpm", "otpm", "rpd", "burst", "headroom", "adapt", "settle")
 }
+
+
+def _nearest(name: str, known: frozenset[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are: {', '.join(sorted(known))}"
 
 
 def _check_content(content: object) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 
+from ..clock import in_words
 from ..core.checks import check_seconds
 from ..errors import ConfigError
 
@@ -55,7 +56,7 @@ def seconds_until(deadline: object) -> float:
             raise ConfigError(f"deadline {deadline} has no time zone; use `.astimezone()` to say that it is local time")
         left = (deadline - datetime.now(UTC)).total_seconds()
         if left <= 0:
-            raise ConfigError(f"the deadline {deadline} has passed {-left:.3g} s ago; name one in the future")
+            raise ConfigError(f"the deadline {deadline} has passed {in_words(-left)} ago; name one in the future")
         return left
     check_seconds("deadline", deadline)  # type: ignore[arg-type]  # it is checked
     return float(deadline)  # type: ignore[arg-type]  # it was checked

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ..clock import in_words
 from ..results import Summary
-from .facts import seconds
 
 
 def bar(console: Console | None = None) -> Callable[[Summary], None]:
@@ -42,7 +42,7 @@ def _html(summary: Summary) -> str:
     done, share = f"{summary.done:,}", ""
     if summary.total is not None:
         done, share = f"{done}/{summary.total:,}", f' max="{summary.total}" value="{summary.done}"'
-    return f"<progress{share}></progress> {', '.join([done, seconds(summary.elapsed), *_says(summary)])}"
+    return f"<progress{share}></progress> {', '.join([done, in_words(summary.elapsed), *_says(summary)])}"
 
 
 class _TerminalBar:
@@ -79,7 +79,7 @@ def _markup(summary: Summary) -> str:
 def _says(summary: Summary) -> list[str]:
     parts = [STANDS_STILL.get(summary.waits_for) or f"{summary.in_flight} in flight"]
     if summary.eta:
-        parts.append(f"{seconds(summary.eta)} left")
+        parts.append(f"{in_words(summary.eta)} left")
     if failed := summary.failed - summary.not_done:
         parts.append(f"{failed:,} failed")
     if summary.not_done:

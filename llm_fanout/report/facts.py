@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..clock import in_words
 from ..errors import Kind
 from ..results import Metric, Report, Result, Summary
 
@@ -45,16 +46,6 @@ def facts_of(what: Report[object] | Summary) -> Facts:
     return Facts(_headline(summary), list(_lines(summary)), list(_times(report)), list(_errors(summary, report)))
 
 
-def seconds(value: float) -> str:
-    """`value` seconds with three significant digits, in a unit that suits it."""
-    if value < 1:
-        return f"{value * 1000:.3g} ms" if value >= 0.0005 else "0 ms"
-    if value < 120:
-        return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def printable(text: str) -> str:
     """`text` on one line and without anything that could drive a terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
@@ -78,17 +69,19 @@ def _headline(summary: Summary) -> str:
     if summary.not_done:
         outcome += f", {summary.not_done:,} not done"
     end = "" if summary.stopped is None else f"; stopped: {printable(str(summary.stopped))}"
-    return f"{number} in {seconds(summary.elapsed)}: {outcome}{end}"
+    return f"{number} in {in_words(summary.elapsed)}: {outcome}{end}"
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    yield "attempts", f"{summary.attempts:,}"
+    if summary.attempts:
+        yield "attempts", f"{summary.attempts:,}"
     usage = summary.usage
     if usage.input_tokens or usage.output_tokens:
         cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
         yield "tokens", f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
         yield "cost", _cost(summary)
-    yield "waited for", BINDING.get(summary.binding, summary.binding)
+    if summary.binding != "provider" or (summary.attempts and summary.elapsed):
+        yield "waited for", BINDING.get(summary.binding, summary.binding)
 
 
 def _cost(summary: Summary) -> str:
@@ -101,7 +94,7 @@ def _cost(summary: Summary) -> str:
 def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:
     if report.successes:
         for name, metric in TIMES:
-            yield name, [seconds(report.quantile(q, metric)) for _, q in QUANTILES]
+            yield name, [in_words(report.quantile(q, metric)) for _, q in QUANTILES]
 
 
 def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, int, str]]:

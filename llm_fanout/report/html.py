@@ -40,7 +40,9 @@ def _said(result: Result[object]) -> str:
     return short(str(result.error or answer), LENGTH)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
     header = _row("th", head) if head else ""
     return f"<table style='margin:0 0 12px'>{header}{''.join(_row('td', row) for row in rows)}</table>"
 

@@ -19,5 +19,6 @@ def render(what: Report[object] | Summary) -> str:
         lines.append(" " * (WIDTH + 2) + "".join(f"{name:>{COLUMN}}" for name, _ in QUANTILES))
         lines += [f"  {label:<{WIDTH}}" + "".join(f"{time:>{COLUMN}}" for time in times) for label, times in facts.times]
     for kind, count, example in facts.errors:
-        lines.append(f"  {kind:<{WIDTH}}{calls(count)}" + (f", {short(example, EXAMPLE)}" if example else ""))
+        first = "first " if count > 1 else ""
+        lines.append(f"  {kind:<{WIDTH}}{calls(count)}" + (f", {first}{short(example, EXAMPLE)}" if example else ""))
     return "\n".join(lines)

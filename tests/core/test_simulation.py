@@ -216,7 +216,7 @@ def test_retries_of_one_call_stay_within_its_policy() -> None:
 
 
 def test_an_hour_of_refusals_is_over_when_it_is_over() -> None:
-    """Twenty a second are taken, then for an hour as good as none: soon after it all goes on, and few were sent meanwhile."""
+    """Twenty a second are taken, then for an hour as good as none: soon after it all goes on, and few were sent then."""
     spell = 60.0, 3_660.0
     provider = Provider(rpm=1_200.0, burst=20.0, latency=0.2, changes=((spell[0], 1e-9), (spell[1], 1.0)))
     world = World(1, provider=provider)

@@ -17,27 +17,33 @@ from llm_fanout.errors import ConfigError
 @pytest.mark.parametrize("name", ["max_concurrency", "rpm", "tpm", "itpm", "otpm", "rpd", "burst"])
 @pytest.mark.parametrize("value", [0, -1, nan, inf, "60", True])
 def test_a_figure_that_cannot_be_is_refused(name: str, value: Any) -> None:
-    """Every figure is a finite number above 0, and the error names the one that is not."""
-    with pytest.raises(ConfigError, match=f"{name} must be a number > 0, got {value!r}"):
+    """Every figure is a finite number above 0, and the error names the one that is not, and what it must be."""
+    wanted = {"max_concurrency": "a whole number >= 1", "burst": "a number >= 1 .*"}.get(name, "a number > 0")
+
+    with pytest.raises(ConfigError, match=f"^{name} must be {wanted}, got {value!r}; leave it out for the default$"):
         Limits(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("figures", "match"),
     [
-        ({"max_concurrency": 1.5}, "max_concurrency must be a whole number, got 1.5"),
-        ({"rpm": 60, "burst": 0.5}, "burst must be >= 1"),
+        ({"max_concurrency": 1.5}, "max_concurrency must be a whole number >= 1, got 1.5"),
+        ({"max_concurrency": 0.5}, "max_concurrency must be a whole number >= 1, got 0.5"),
+        ({"rpm": 60, "burst": 0.5}, "burst must be a number >= 1"),
         ({"burst": 5}, "burst=5 needs rpm"),
         ({"headroom": 1}, "headroom must be a share from 0 to below 1, got 1"),
         ({"headroom": -0.1}, "headroom"),
         ({"headroom": nan}, "headroom"),
         ({"headroom": "0.3"}, "headroom"),
         ({"headroom": False}, "headroom"),
+        ({"adapt": "no"}, "adapt must be True or False, got 'no'"),
+        ({"adapt": None}, "adapt must be True or False, got None"),
+        ({"adapt": 0}, "adapt must be True or False, got 0"),
         ({"settle": "charged"}, "settle must be 'used' or 'reserved', got 'charged'"),
     ],
 )
 def test_what_contradicts_itself_is_refused(figures: dict[str, Any], match: str) -> None:
-    """A half slot, a burst below one call or of nothing, a share that is none, and an unknown way to settle."""
+    """A half slot, a burst below one call or of nothing, a share that is none, half a yes, and an unknown way to settle."""
     with pytest.raises(ConfigError, match=match):
         Limits(**figures)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llm_fanout import Endpoint, RunFailed, fan_out, fan_out_sync
+from llm_fanout import Endpoint, RunFailed, Summary, fan_out, fan_out_sync
 from llm_fanout.llm import background
 from llm_fanout.sim import Box, SimConfig
 
@@ -41,6 +41,15 @@ def test_ctrl_c_brings_the_report_along(endpoint: Endpoint) -> None:
     report: Any = caught.value.report  # type: ignore[attr-defined]  # what the twin puts there
     assert [result.ok for result in report] == [True, False]
     assert report[0].value == "done"
+    assert caught.value.__notes__ == ["1 of 2 calls were done; they are in this exception's .report"]
+
+
+def test_an_interrupt_says_how_much_was_done() -> None:
+    """Of how many where that is known; what was cancelled is not among it."""
+    cancelled = Summary(total=2_000, done=2_000, succeeded=450, failed=1_550, errors={"timeout": 8, "not_attempted": 1_542})
+
+    assert background._note_of(cancelled).startswith("458 of 2,000 calls were done; ")
+    assert background._note_of(Summary(done=1_001)).startswith("1,001 calls were done; ")
 
 
 def test_errors_of_the_run_come_through(endpoint: Endpoint) -> None:

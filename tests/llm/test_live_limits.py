@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support import FakeProvider, Simulate, consume
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits
+from llm_fanout.llm.live_limits import LiveLimits
 
 MakeFan = Callable[..., FanOut]
 MODEL = "openai/fake"
@@ -25,9 +27,9 @@ async def test_what_is_in_force_can_be_read(provider: FakeProvider, fan_of: Make
     assert (len(fan.limits), list(fan.limits)) == (1, [MODEL])
     assert repr(fan.limits) == repr(dict(fan.limits))
     assert "openai/other" not in fan.limits
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"no limits of 'openai/other'.*there are those of \['openai/fake'\]"):
         fan.limits["openai/other"]
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="openai/fake"):
         del fan.limits["openai/other"]
 
 
@@ -43,6 +45,27 @@ async def test_a_named_quota_has_its_name(provider: FakeProvider) -> None:
     assert list(fan.limits) == ["pool"]
     assert fan.limits["pool"].rpm == 77
     await fan.aclose()
+
+
+def test_it_can_be_read_while_routes_are_added() -> None:
+    """Another thread may use another model in that instant: reading goes on over what was there."""
+    routes: dict[Any, Any] = {}
+
+    class Growing:
+        """An endpoint; whenever its name is read, somebody uses another one."""
+
+        model = "openai/fake"
+
+        @property
+        def quota(self) -> None:
+            endpoint = Endpoint(f"openai/{len(routes)}")
+            routes[endpoint] = SimpleNamespace(hold=SimpleNamespace(quota=SimpleNamespace(limits=Limits)))
+
+    routes |= {Growing(): SimpleNamespace(hold=SimpleNamespace(quota=SimpleNamespace(limits=lambda: Limits(rpm=5))))}
+    limits = LiveLimits(routes, lambda name: pytest.fail(f"{name} is there"))
+
+    assert list(limits) == [MODEL]
+    assert limits[MODEL] == Limits(rpm=5)
 
 
 def test_a_run_speeds_up(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:

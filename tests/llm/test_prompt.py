@@ -10,7 +10,17 @@ import pytest
 from llm_fanout import ConfigError, Prompt
 from llm_fanout.core.lanes import BACKGROUND
 from llm_fanout.core.tokens import estimate_tokens
-from llm_fanout.llm.prompt import CALL_OPTIONS, RUN_OPTIONS, Request, Settings, check_options, prompt_of
+from llm_fanout.llm.prompt import (
+    CALL_OPTIONS,
+    RUN_OPTIONS,
+    CallOptions,
+    Params,
+    Request,
+    RunOptions,
+    Settings,
+    check_options,
+    prompt_of,
+)
 
 
 def test_text_messages_and_prompts_are_prompts() -> None:
@@ -44,6 +54,19 @@ def test_long_values_are_shortened_in_messages() -> None:
         ({"temprature": 1}, "did you mean temperature"),
         ({"n": 3}, "ask once per answer"),
         ({"stream": True}, "read whole"),
+        ({"max_concurrency": 5}, r"say limits=Limits\(max_concurrency=\.\.\.\)$"),
+        ({"rpm": 5}, r"say limits=Limits\(rpm=\.\.\.\)$"),
+        ({"tpm": 5}, r"say limits=Limits\(tpm="),
+        ({"itpm": 5}, r"say limits=Limits\(itpm="),
+        ({"otpm": 5}, r"say limits=Limits\(otpm="),
+        ({"rpd": 5}, r"say limits=Limits\(rpd="),
+        ({"burst": 5}, r"say limits=Limits\(burst="),
+        ({"system": "x"}, "here; say instructions=$"),
+        ({"system_prompt": "x"}, "here; say instructions=$"),
+        ({"response_format": {}}, r"here; what is no option is sent to the server through extra_body=\{\.\.\.\}$"),
+        ({"response_model": dict}, r"through extra_body=\{"),
+        ({"retries": 3}, "here; say max_retries=$"),
+        ({"num_retries": 3}, "here; say max_retries=$"),
         ({"zzz": 1}, "known are"),
         ({"timeout": 0}, "timeout must be seconds > 0"),
         ({"timeout": inf}, "timeout"),
@@ -67,6 +90,15 @@ def test_options_are_checked_when_they_are_given(options: dict[str, Any], match:
     """A misspelt word or a value out of its range is refused, with what to do."""
     with pytest.raises(ConfigError, match=match):
         Prompt("x", **options)
+
+
+@pytest.mark.parametrize(("options", "base"), [(Params, None), (CallOptions, Params), (RunOptions, CallOptions)])
+def test_every_option_is_described(options: Any, base: Any) -> None:
+    """The docstring of each set of options has a line for each of its own, and says where a user finds the others."""
+    own = options.__annotations__.keys() - (base.__annotations__.keys() if base else set())
+
+    assert [name for name in own if f"        {name}: " not in options.__doc__] == []
+    assert base is None or f"`{base.__module__}.{base.__name__}`" in options.__doc__
 
 
 def test_figures_may_be_left_open() -> None:

@@ -54,7 +54,7 @@ def test_what_a_deadline_says() -> None:
     ("deadline", "match"),
     [
         (datetime(2099, 1, 1), "has no time zone"),
-        (datetime(2001, 1, 1, tzinfo=UTC), "has passed"),
+        (datetime(2001, 1, 1, tzinfo=UTC), r"has passed \d+,\d{3} days ago"),
         (0, "deadline must be seconds > 0"),
         ("tomorrow", "deadline must be seconds > 0"),
     ],

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Usage
+from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Unavailable, Usage
 from llm_fanout.report.bar import _says, bar
-from llm_fanout.report.facts import seconds
 from llm_fanout.results import Spending
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
@@ -69,6 +68,32 @@ def test_one_call_is_one_call() -> None:
     assert str(Summary(total=2, done=2)).startswith("2 calls in ")
     assert str(Summary(total=2, done=1)).startswith("1 of 2 calls in ")
     assert re.search(r"timeout +2 calls$", str(Summary(done=2, failed=2, errors={"timeout": 2})))
+
+
+def test_the_first_of_many_errors_is_called_so() -> None:
+    """Where a kind came more than once, the example says that it is the first of them."""
+    errors = [Result[Any](index=index, id=index, error=Unavailable("slow", kind="timeout")) for index in (625, 700)]
+    whole = Report(errors, Summary(total=2, done=2, failed=2, errors={"timeout": 2}))
+
+    assert re.search(r"timeout +2 calls, first id 625: slow$", str(whole))
+
+
+def test_where_nothing_was_tried_nothing_is_said_of_it() -> None:
+    """An empty run, or one that was stopped before its first start: no attempts, and no talk of waiting for answers."""
+    assert str(Summary(total=0)) == "0 calls in 0 ms: 0 succeeded, 0 failed"
+    assert str(Summary(total=0, elapsed=0.1)) == "0 calls in 100 ms: 0 succeeded, 0 failed"
+    assert "waited" not in str(Summary(total=1, attempts=1))
+    assert re.search(r"waited for +nothing but the answers", str(Summary(total=1, attempts=1, elapsed=1.0)))
+    assert re.search(r"waited for +the provider, which was down$", str(Summary(total=1, binding="outage")))
+
+
+def test_a_report_says_the_same_everywhere_in_the_middle_of_a_run() -> None:
+    """The text, the cell and the one line of a debugger: 40 of 200 are done."""
+    some = Report([Result[Any](index=index, id=index) for index in range(40)], Summary(total=200, done=40, succeeded=40))
+
+    assert repr(some) == "<Report: 40 of 200 calls done, 40 succeeded>"
+    assert str(some).startswith("40 of 200 calls in ")
+    assert "<b>40 of 200 calls in " in some._repr_html_()
 
 
 def test_what_is_cut_says_so() -> None:
@@ -134,24 +159,8 @@ def test_html_of_a_small_report_and_of_a_summary() -> None:
     assert "[1, 2]</td>" in Report([Result(index=0, id=0, returned=[1, 2])], Summary(done=1))._repr_html_()
     assert "failed</th>" not in small._repr_html_()
     assert "first</th>" not in Summary(done=1, errors={"timeout": 1})._repr_html_()
-    assert Summary()._repr_html_().count("<table ") == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0 ms"),
-        (0.0123, "12.3 ms"),
-        (1.5, "1.5 s"),
-        (99.94, "99.9 s"),
-        (110, "110 s"),
-        (150, "2 min 30 s"),
-        (7_500, "2 h 05 min"),
-    ],
-)
-def test_times_in_units_that_suit_them(value: float, text: str) -> None:
-    """Three digits, and a unit."""
-    assert seconds(value) == text
+    assert Summary()._repr_html_().count("<table ") == 0
+    assert Summary(attempts=1)._repr_html_().count("<table ") == 1
 
 
 def test_the_bar_shows_where_things_stand() -> None:
