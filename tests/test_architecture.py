@@ -38,7 +38,7 @@ ROWS = {
     4: ("__main__", "cli", "report", "rows", "sim"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
-PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing", "weakref"}
 SIM_MAY_USE = {"errors", "core"}  # a server has no business in the client
 
 
