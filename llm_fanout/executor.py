@@ -21,11 +21,11 @@ from .core.retry import Again, RetryPolicy
 from .core.stated import Limits
 from .engine import Engine
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, RateLimited, Rejected, Stopped
-from .flow import Terms, Timing
 from .progress import Progress
 from .rate import RateGate
 from .results import Result
 from .run import Run
+from .work import Terms, Timing
 
 A = TypeVar("A")
 R = TypeVar("R")

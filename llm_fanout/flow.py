@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from itertools import islice
 from math import inf, isinf
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from . import clock
 from .clock import in_words
-from .core.job import Attempt, Cost, Job, Outcome, Verdict
-from .core.lanes import Lane
-from .core.quota import Quota
-from .core.retry import RetryPolicy
+from .core.job import Attempt, Job, Outcome, Verdict
 from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
 from .feed import BREATH, feed_of
@@ -32,11 +28,11 @@ from .results import Result
 from .shelf import Shelf
 from .shell import Shell, cancelled
 from .tally import Tally
+from .work import Terms, Timing, Work
 
 log = logging.getLogger("llm_fanout")
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 WINDOW = 2  # items pulled per slot: one under way, one ready to follow it
 UNLIMITED_WINDOW = 1_000  # items pulled where the number of slots is not limited
@@ -44,74 +40,6 @@ REFILL = 8  # a window is filled up again when this part of it is free: one step
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
 TICK = 1.0  # seconds between two reports while nothing happens
 PATIENCE = 60.0  # seconds without any result after which a warning says what is waited for
-
-
-class Timing:
-    """How long one call took, in seconds from handed in to done, and how often it was tried."""
-
-    __slots__ = ("attempts", "latency", "service_time")
-
-    def __init__(self, latency: float = 0.0, service_time: float = 0.0, attempts: int = 0) -> None:
-        self.latency = latency
-        self.service_time = service_time
-        self.attempts = attempts
-
-    @property
-    def queue_time(self) -> float:
-        """Seconds that were not the last attempt."""
-        return self.latency - self.service_time
-
-
-class Work(Protocol[T_co]):
-    """One item, as a flow needs to know it."""
-
-    @property
-    def quota(self) -> Quota:
-        """The limits that it needs."""
-
-    @property
-    def cost(self) -> Cost:
-        """What each attempt reserves."""
-
-    @property
-    def retry(self) -> RetryPolicy:
-        """How hard it tries."""
-
-    @property
-    def rank(self) -> int:
-        """How urgent it is within its lane: the smaller, the sooner."""
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that one attempt may take; None for no bound."""
-
-    def perform(self) -> Coroutine[Any, Any, Outcome]:
-        """Try once. A failure is an Outcome; only CancelledError is raised."""
-
-    def late(self) -> Outcome:
-        """What is said of an attempt that took longer than its timeout."""
-
-    def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[T_co]:
-        """The item's Result, from how its last attempt ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What all calls of a flow share.
-
-    Args:
-        lane: Whose share they use.
-        width: How many calls the limits admit at once, as of now; `inf` for no limit.
-        deadline: Gives, at the start, the seconds after which nothing goes on; `inf` for no bound.
-        nests: Whether the calls run code that may make calls on the same engine.
-        counted_in: Numbers of many runs, in which these calls count, too.
-    """
-
-    lane: Lane
-    width: Callable[[], float]
-    deadline: Callable[[], float] = lambda: inf
-    nests: bool = False
-    counted_in: Sequence[Tally] = ()
 
 
 class _Call(Generic[T]):

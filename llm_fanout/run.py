@@ -13,12 +13,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from .engine import Engine
 from .errors import ConfigError, RunFailed, Stopped
-from .flow import Flow, Terms, Work
+from .flow import Flow
 from .nesting import lending
 from .progress import Progress, Reporter
 from .results import Report, Result, Summary
 from .shelf import Shelf
 from .tally import Tally
+from .work import Terms, Work
 
 T = TypeVar("T")
 

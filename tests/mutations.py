@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant("deadlines do not bound retries", "schedule", "min(job.first_start + job.retry.retry_for, job.deadline)", "job.first_start + job.retry.retry_for"),
     Mutant("weights are ignored", "lanes", "self.per_cost = 1.0 / lane.weight", "self.per_cost = 1.0"),
     Mutant("idling is paid for later", "lanes", "            branch.tag = max(branch.tag, above.clock)", "            pass"),
-    Mutant("newcomers pass a waiting head", "lanes", "                if branch.clock < first.tag:\n", "                if False:\n"),
+    Mutant("newcomers pass a waiting head", "line", "                if branch.clock < first.tag:\n", "                if False:\n"),
     Mutant("unused tokens still count for the lane", "schedule", "            refund(job, job.charged - quota.share_of(used))", "            pass"),
     Mutant("a lane's bound is forgotten", "lanes", "if not (lane.paused or lane.running >= lane.max_concurrency):", "if not lane.paused:"),
     Mutant("urgent calls wait their turn", "lanes", "        rank = jobs[0][0] if jobs and jobs[0][0] < DEFAULT else DEFAULT", "        rank = DEFAULT"),

@@ -33,6 +33,7 @@ ROWS = {
         "shelf",
         "shell",
         "tally",
+        "work",
     ),
     3: ("llm",),
     4: ("__main__", "cli", "report", "rows", "sim"),

@@ -18,9 +18,9 @@ from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.engine import Engine
 from llm_fanout.errors import Unavailable
-from llm_fanout.flow import Terms, Timing
 from llm_fanout.results import Result
 from llm_fanout.run import Run
+from llm_fanout.work import Terms, Timing
 
 SEEDS = 50
 CHUNK = 5

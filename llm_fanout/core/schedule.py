@@ -18,7 +18,8 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from .job import OVER, Attempt, Job, Outcome, State, Verdict
-from .lanes import Lane, Line, Tree, refund, tree_of
+from .lanes import Lane
+from .line import Line, Tree, refund, tree_of
 from .quota import NEUTRAL, OK, PUSHBACK, Quota
 from .retry import Again, Tries
 from .stated import Limits

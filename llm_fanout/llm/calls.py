@@ -10,9 +10,9 @@ from ..core.job import Cost, Outcome
 from ..core.quota import Quota
 from ..core.retry import RetryPolicy
 from ..errors import CallError, Rejected
-from ..flow import Timing
 from ..quotas import Hold
 from ..results import NO_USAGE, Result
+from ..work import Timing
 from . import reply, signals
 from .endpoint import Place
 from .lanes import Lane

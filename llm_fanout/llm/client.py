@@ -13,12 +13,12 @@ from weakref import WeakSet
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
 from ..errors import ConfigError
-from ..flow import Terms
 from ..quotas import quotas
 from ..results import Result, Summary
 from ..run import Run
 from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
+from ..work import Terms
 from . import lanes
 from .calls import PromptCall, Route
 from .endpoint import Endpoint, place_of

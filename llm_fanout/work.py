@@ -1,0 +1,85 @@
+"""What a flow needs to know: of one item, of all of them, and what it says of each in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol, TypeVar
+
+from .core.job import Cost, Outcome
+from .core.lanes import Lane
+from .core.quota import Quota
+from .core.retry import RetryPolicy
+from .results import Result
+from .tally import Tally
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Timing:
+    """How long one call took, in seconds from handed in to done, and how often it was tried."""
+
+    __slots__ = ("attempts", "latency", "service_time")
+
+    def __init__(self, latency: float = 0.0, service_time: float = 0.0, attempts: int = 0) -> None:
+        self.latency = latency
+        self.service_time = service_time
+        self.attempts = attempts
+
+    @property
+    def queue_time(self) -> float:
+        """Seconds that were not the last attempt."""
+        return self.latency - self.service_time
+
+
+class Work(Protocol[T_co]):
+    """One item, as a flow needs to know it."""
+
+    @property
+    def quota(self) -> Quota:
+        """The limits that it needs."""
+
+    @property
+    def cost(self) -> Cost:
+        """What each attempt reserves."""
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How hard it tries."""
+
+    @property
+    def rank(self) -> int:
+        """How urgent it is within its lane: the smaller, the sooner."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may take; None for no bound."""
+
+    def perform(self) -> Coroutine[Any, Any, Outcome]:
+        """Try once. A failure is an Outcome; only CancelledError is raised."""
+
+    def late(self) -> Outcome:
+        """What is said of an attempt that took longer than its timeout."""
+
+    def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[T_co]:
+        """The item's Result, from how its last attempt ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What all calls of a flow share.
+
+    Args:
+        lane: Whose share they use.
+        width: How many calls the limits admit at once, as of now; `inf` for no limit.
+        deadline: Gives, at the start, the seconds after which nothing goes on; `inf` for no bound.
+        nests: Whether the calls run code that may make calls on the same engine.
+        counted_in: Numbers of many runs, in which these calls count, too.
+    """
+
+    lane: Lane
+    width: Callable[[], float]
+    deadline: Callable[[], float] = lambda: inf
+    nests: bool = False
+    counted_in: Sequence[Tally] = ()
