@@ -759,3 +759,17 @@ def test_what_is_stated_is_never_exceeded(start: float, steps: list[tuple[float,
 
         assert quota.slots.in_use == len(out) <= 3
         assert sum(instant > now - MINUTE + 1e-6 for instant, _ in begun) <= 60
+
+
+def test_what_nothing_starts_for() -> None:
+    """While somebody waits for a told time, and nothing else goes on, that is what it stands still for; a slot is not."""
+    quota = Quota(Limits(max_concurrency=1))
+    free = quota.stands_still_for
+    lease = quota.take(ONE, 0.0)
+    quota.ready_at(ONE, 0.0)
+    full = quota.stands_still_for
+    quota.give(lease, None, 1.0)
+    quota.close_until(60.0)
+    quota.ready_at(ONE, 1.0)
+
+    assert (free, full, quota.stands_still_for) == (None, None, "gate")
