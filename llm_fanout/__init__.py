@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from .results import Report as Report
     from .results import Result as Result
     from .results import Summary as Summary
-    from .results import Usage as Usage
     from .run import Run as Run
     from .scope import Scope as Scope
+    from .spending import Usage as Usage
 
 # Where each public name lives; a module is imported when one of its names is first used.
 _HOMES = {
@@ -54,9 +54,10 @@ _HOMES = {
     "llm.client": ("FanOut", "fan_out"),
     "llm.endpoint": ("Endpoint",),
     "llm.prompt": ("Prompt",),
-    "results": ("Report", "Result", "Summary", "Usage"),
+    "results": ("Report", "Result", "Summary"),
     "run": ("Run",),
     "scope": ("Scope",),
+    "spending": ("Usage",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -248,7 +248,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _check_output(path: str, prompts: str) -> None:
     """Refuse a place that cannot be written to while nothing has been paid for yet."""
-    from .results import is_stream
+    from .lines import is_stream
 
     place = Path(path)
     if path == "-" or is_stream(place):
@@ -266,7 +266,7 @@ def _check_output(path: str, prompts: str) -> None:
 
 def _write(report: Report[str], output: str) -> bool:
     """Write the rows, come what may: if not to the file then to standard output. Whether they are where they should be."""
-    from .results import json_line
+    from .lines import json_line
 
     if output != "-":
         try:

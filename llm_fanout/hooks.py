@@ -6,10 +6,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
-Hook = Literal["decode", "rates", "text", "html", "bar", "embedded"]
+Hook = Literal["decode", "response", "rates", "text", "html", "bar", "embedded"]
 
 _PLACES: dict[Hook, tuple[str, str]] = {
-    "decode": ("llm_fanout.llm.reply", "decode"),  # reply bytes -> text, usage, finish reason
+    "decode": ("llm_fanout.providers.vendors", "decode"),  # reply bytes, API -> text, usage, finish reason
+    "response": ("llm_fanout.providers.vendors", "response"),  # reply bytes, API -> the SDK's own object
     "rates": ("llm_fanout.llm.prices", "rates"),  # model -> USD per token
     "text": ("llm_fanout.report.text", "render"),  # Report or Summary -> a few lines for a terminal
     "html": ("llm_fanout.report.html", "render"),  # Report or Summary -> a notebook cell

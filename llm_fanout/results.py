@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import reprlib
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from math import ceil, floor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 
-from .errors import ERROR_OF_KIND, CallError, ConfigError, FanOutError, Kind, Stopped
+from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, Stopped
 from .hooks import hook
+from .lines import write_rows
+from .spending import NO_USAGE, Spending, Usage
 
 if TYPE_CHECKING:
     from .llm.prompt import Prompt
+    from .providers.reply import Reply
 
 T_co = TypeVar("T_co", covariant=True)
-Metric = Literal["latency", "queue_time", "service_time"]
+Metric = Literal["latency", "queue_time", "service_time", "ttft", "inter_token"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the provider counted them; `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
-
-
-NO_USAGE = Usage()
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100  # characters
 NO_PROMPT = cast("Prompt", None)  # of a result that was read back from a row
-
-
-def cost_of(model: str, usage: Usage, request_size: int | None = None) -> float | None:
-    """USD that `usage` costs on `model`; None if the price is not known, never 0 for that.
-
-    Args:
-        model: Provider and model, "openai/gpt-5-mini".
-        usage: Tokens of one call, or of many of about the same size.
-        request_size: Input tokens of one call: some models cost more above a threshold. By default those of `usage`.
-    """
-    rates = hook("rates")(model, usage.input_tokens if request_size is None else request_size)
-    if rates is None:
-        return None
-    fresh = usage.input_tokens - usage.cached_tokens
-    return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -77,10 +43,12 @@ class Result(Generic[T_co]):
         model: The model as asked for, with its provider; empty for an Executor.
         endpoint: The base URL that answered; empty for an Executor.
         attempts: How many times the call was tried.
-        usage: Tokens of the answer, as reported.
+        spending: Tokens of every attempt that reported some, failed ones included; what `usage` and `cost` are read from.
         queue_time: Seconds from handed in to done that were not `service_time`: waiting and earlier attempts.
         service_time: Seconds of the last attempt: the one that succeeded, where one did.
         latency: Seconds from handed in to done.
+        ttft: Of a streamed answer, the seconds from the start of its attempt to the first piece of text; else None.
+        inter_token: Of a streamed answer, the seconds between one piece of text and the next, in order.
     """
 
     index: int
@@ -91,11 +59,14 @@ class Result(Generic[T_co]):
     model: str = ""
     endpoint: str = ""
     attempts: int = 0
-    usage: Usage = NO_USAGE
+    spending: Sequence[Spending] = ()
     queue_time: float = 0.0
     service_time: float = 0.0
     latency: float = 0.0
-    reply: bytes = b""
+    ttft: float | None = None
+    inter_token: Sequence[float] = ()
+    reply: bytes | Reply = b""
+    api: str = ""  # how the reply is to be read
     returned: object = None
 
     @property
@@ -108,7 +79,10 @@ class Result(Generic[T_co]):
         """The answer. Raises the call's error if it failed; look at `ok` or `error` to avoid that."""
         if self.error is not None:
             raise self.error
-        return cast("T_co", self.text if self.reply else self.returned)
+        if self.returned is not None or not self.reply:
+            return cast("T_co", self.returned)
+        read = self._read()
+        return cast("T_co", read.text if read.vector is None else read.vector)
 
     @property
     def text(self) -> str:
@@ -116,23 +90,38 @@ class Result(Generic[T_co]):
         if self.error is not None:
             return self.error.partial
         if self.reply:
-            return cast("str", hook("decode")(self.reply).text)
+            return self._read().text
         return self.returned if isinstance(self.returned, str) else ""
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the answer ended: "stop", or "length" if it was cut at its `max_tokens`."""
-        return cast("str | None", hook("decode")(self.reply).finish_reason) if self.reply else None
+        """Why the answer ended: "stop", "tool_calls", or "length" if it was cut at its `max_tokens`."""
+        return self._read().finish_reason if self.reply else None
+
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]:
+        """The tools that the answer calls, in order."""
+        return self._read().tool_calls if self.reply else ()
 
     @property
     def response(self) -> object:
-        """The reply as the SDK's own object (`openai.types.chat.ChatCompletion`), built anew at each access; or None."""
-        return hook("decode")(self.reply).response() if self.reply else None
+        """The reply as the SDK's own object (`openai.types.chat.ChatCompletion`, `openai.types.responses.Response`,
+        `anthropic.types.Message`), built anew at each access; None if there is none. A streamed answer was put together."""
+        return hook("response")(self.reply, self.api) if self.reply and isinstance(self.reply, bytes) else None
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all attempts, as far as they were reported."""
+        return sum((each.usage for each in self.spending), NO_USAGE)
 
     @property
     def cost(self) -> float | None:
-        """USD of the answer; None if the model's price is not known or there is no answer."""
-        return cost_of(self.model, self.usage) if self.ok and self.model else None
+        """USD of all attempts that were answered; None if that of one is not known, or none was."""
+        costs = [each.cost for each in self.spending]
+        return None if not costs or None in costs else sum(cost for cost in costs if cost is not None)
+
+    def _read(self) -> Reply:
+        return hook("decode")(self.reply, self.api) if isinstance(self.reply, bytes) else self.reply
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -142,12 +131,12 @@ class Result(Generic[T_co]):
     def to_dict(self) -> dict[str, object]:
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.
 
-        Keys, in order: id, index, ok, text, error (None, or kind, status, message, retry_after), model, attempts,
-        usage, cost, latency, queue_time, service_time. An executor's result that is not text is under `value`.
+        Keys, in order: id, index, ok, the fields of a structured answer (one that has the name of another key here is under
+        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, attempts, usage, cost,
+        latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
+        executor's result that is not text, are under `value`.
         """
-        row: dict[str, object] = {"id": self.id, "index": self.index, "ok": self.ok, "text": self.text}
-        if self.returned is not None and not isinstance(self.returned, str):
-            row["value"] = self.returned
+        row: dict[str, object] = {"text": self.text}
         row |= {
             "error": None if self.error is None else self.error.to_dict(),
             "model": self.model,
@@ -158,7 +147,25 @@ class Result(Generic[T_co]):
             "queue_time": round(self.queue_time, 6),
             "service_time": round(self.service_time, 6),
         }
-        return row
+        if self.ttft is not None:
+            row["ttft"] = round(self.ttft, 6)
+        if self.finish_reason is not None:
+            row["finish_reason"] = self.finish_reason
+        if self.tool_calls:
+            row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.raw} for call in self.tool_calls]
+        first = {"id": self.id, "index": self.index, "ok": self.ok}
+        return {**first, **self._fields({*first, *row}), **row}
+
+    def _fields(self, taken: Collection[str]) -> dict[str, object]:
+        """What the value adds to a row, where that is more than text."""
+        value = self.value if self.ok else None
+        if value is None or isinstance(value, str):
+            return {}
+        dump = getattr(value, "model_dump", None)
+        if dump is None:
+            return {"value": value}
+        fields: dict[str, object] = dump(mode="json")
+        return {f"value.{name}" if name in taken else name: each for name, each in fields.items()}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result[Any]:
@@ -171,7 +178,7 @@ class Result(Generic[T_co]):
                 error=None if failure is None else _error_of(failure, row["text"]),
                 model=row["model"],
                 attempts=row["attempts"],
-                usage=Usage(**row["usage"]),
+                spending=_spending_of(row["model"], Usage(**row["usage"])),
                 queue_time=row["queue_time"],
                 service_time=row["service_time"],
                 latency=row["latency"],
@@ -181,32 +188,14 @@ class Result(Generic[T_co]):
             raise ConfigError(f"this row is not one that Result.to_dict wrote: {exc!r} in {str(row)[:200]}") from exc
 
 
+def _spending_of(model: str, usage: Usage) -> Sequence[Spending]:
+    return () if usage == NO_USAGE else [Spending.of(model, usage)]
+
+
 def _error_of(failure: Mapping[str, Any], partial: str) -> CallError:
     kind: Kind = failure["kind"]
     status, retry_after = failure["status"], failure["retry_after"]
     return ERROR_OF_KIND[kind](failure["message"], kind=kind, status=status, retry_after=retry_after, partial=partial)
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """Tokens of the answers of one model, by the size of their requests, for prices may depend on it.
-
-    Attributes:
-        model: Provider and model.
-        request_size: Input tokens of each of these calls, rounded down to thousands.
-        calls: How many answers.
-        usage: Their tokens together.
-    """
-
-    model: str
-    request_size: int
-    calls: int
-    usage: Usage
-
-    @property
-    def cost(self) -> float | None:
-        """USD; None if the price is not known."""
-        return cost_of(self.model, self.usage, self.request_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,17 +234,17 @@ class Summary:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all answers."""
+        """Tokens of all attempts, as far as they were reported."""
         return sum((each.usage for each in self.spending), NO_USAGE)
 
     @property
     def cost(self) -> float:
-        """USD of the answers whose price is known (prices are looked up when this is read)."""
+        """USD of all attempts whose cost is known (prices are looked up when this is read)."""
         return sum(each.cost or 0.0 for each in self.spending)
 
     @property
     def unpriced(self) -> int:
-        """Answers whose price is not known."""
+        """Replies whose cost is not known: there is no price, or no tokens were reported."""
         return sum(each.calls for each in self.spending if each.cost is None)
 
     @property
@@ -322,16 +311,17 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
 
         Args:
             q: From 0 (the fastest) to 1 (the slowest); 0.5 is the median.
-            metric: "latency", "queue_time" or "service_time".
+            metric: "latency", "queue_time" or "service_time"; of answers that were streamed "ttft" (time to first token) or
+                "inter_token" (each piece of text after the one before it).
 
         Raises:
             ConfigError: `q` or `metric` is none of these.
         """
         if not 0 <= q <= 1:
             raise ConfigError(f"a quantile lies between 0 and 1, got {q!r}; 0.99 is the 99th percentile")
-        if metric not in ("latency", "queue_time", "service_time"):
-            raise ConfigError(f"metric must be 'latency', 'queue_time' or 'service_time', got {metric!r}")
-        times = sorted(getattr(result, metric) for result in self.successes)
+        if metric not in get_args(Metric):
+            raise ConfigError(f"metric must be one of {', '.join(map(repr, get_args(Metric)))}, got {metric!r}")
+        times = sorted(chain.from_iterable(_times(result, metric) for result in self.successes))
         if not times:
             return float("nan")
         at = q * (len(times) - 1)
@@ -362,40 +352,8 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
         return cast("str", hook("html")(self))
 
 
-def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows as JSON lines to a new file (mode 0600) that then takes the place of `path`; a link is followed, and what
-    is no file (a pipe, a device) is written to as it is.
-    """
-    place = Path(path)
-    if is_stream(place):
-        with place.open("w", encoding="utf-8") as stream:
-            stream.writelines(map(json_line, rows))
-        return
-    place = place.resolve()
-    number, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    try:
-        with open(number, "w", encoding="utf-8") as file:
-            file.writelines(map(json_line, rows))
-        os.replace(name, place)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def is_stream(place: Path) -> bool:
-    """Whether `place` is there and neither a file nor a folder, but a pipe or a device."""
-    return place.exists() and not place.is_file() and not place.is_dir()
-
-
-# What JSON may hold as it is and a file of lines should not: DEL and C1 drive terminals, NEL, LS and PS end lines for
-# many readers, and half of a surrogate pair (models cut emoji in two) has no UTF-8.
-_TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def json_line(row: Mapping[str, object]) -> str:
-    """A row as one line of JSON, its line break included; letters of all languages are written as they are."""
-    try:
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"
-    except (TypeError, ValueError) as exc:
-        raise FanOutError(f"result {row.get('id')!r} cannot be written as JSON: {exc}; write values that JSON has") from exc
+def _times(result: Result[Any], metric: Metric) -> Iterable[float]:
+    if metric == "inter_token":
+        return result.inter_token
+    seconds: float | None = getattr(result, metric)
+    return () if seconds is None else (seconds,)

@@ -10,7 +10,8 @@ from typing import Any
 from . import clock
 from .core.quota import Binding, Quota
 from .errors import Kind, Stopped
-from .results import NO_USAGE, Result, Spending, Summary, Usage
+from .results import Result, Summary
+from .spending import NO_USAGE, Price, Spending, Usage
 
 LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
 MARK = 0.5  # seconds between two marks
@@ -48,6 +49,9 @@ class Pace:
         return (now - at) / max(1, done - before)
 
 
+_Sort = tuple[str, int, Price | None]  # list prices change at round numbers of input tokens and are linear in between
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts what happens to the calls of a run, or of a client: `count` and `summary` may be called from any thread.
@@ -64,7 +68,7 @@ class Tally:
     _succeeded: int = 0
     _pace: Pace | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
-    _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
+    _usage: dict[_Sort, tuple[int, Usage]] = field(default_factory=dict)
     _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
@@ -100,20 +104,19 @@ class Tally:
         """A call has ended."""
         with self._lock:
             self.done += 1
-            if result.error is not None:
+            if result.error is None:
+                self._succeeded += 1
+            else:
                 self._errors[result.error.kind] += 1
-                return
-            self._succeeded += 1
-            if result.model:
-                # By thousands of input tokens: list prices change at round numbers of them and are linear in between.
-                key = result.model, result.usage.input_tokens // 1000
-                calls, usage = self._usage.get(key, (0, NO_USAGE))
-                self._usage[key] = calls + 1, usage + result.usage
+            for spent in result.spending:
+                sort = spent.model, spent.request_size, spent.price
+                calls, usage = self._usage.get(sort, (0, NO_USAGE))
+                self._usage[sort] = calls + spent.calls, usage + spent.usage
 
     def summary(self) -> Summary:
         """The numbers as of now."""
         done, succeeded = self.done, self._succeeded
-        spending = [Spending(model, size * 1000, *sums) for (model, size), sums in list(self._usage.items())]
+        spending = [Spending(model, size, *sums, price) for (model, size, price), sums in list(self._usage.items())]
         return Summary(
             total=self.total,
             done=done,

@@ -16,7 +16,7 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("errors", "hooks", "results"),
+    0: ("errors", "hooks", "lines", "results", "spending"),
     1: ("core",),
     2: (
         "clock",
@@ -35,7 +35,7 @@ ROWS = {
         "tally",
         "work",
     ),
-    3: ("llm",),
+    3: ("llm", "providers"),
     4: ("__main__", "cli", "report", "rows", "sim"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}

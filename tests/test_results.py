@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
-from llm_fanout.results import Spending, json_line, write_rows
+from llm_fanout.lines import json_line, write_rows
+from llm_fanout.spending import Spending
 
 REPLY = json.dumps(
     {

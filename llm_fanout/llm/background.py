@@ -6,41 +6,63 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..core.stated import Limits
 from ..results import Report, Summary
 from ..run import Run
-from .client import NO_LIMITS, fan_out
+from .client import fan_out
 from .endpoint import Endpoint
 from .prompt import RunOptions
+from .routes import NO_LIMITS
 
 if TYPE_CHECKING:
-    from .client import Promptable
+    from .client import M, Source
 
 T = TypeVar("T")
 
 
+@overload
 def fan_out_sync(
-    prompts: Iterable[Promptable] | AsyncIterable[Promptable],
+    prompts: Source,
     *,
-    model: str | Endpoint,
+    model: str | Endpoint | Sequence[str | Endpoint],
     limits: Limits = NO_LIMITS,
+    response_format: None = None,
     **options: Unpack[RunOptions],
-) -> Report[str]:
+) -> Report[str]: ...
+@overload
+def fan_out_sync(
+    prompts: Source,
+    *,
+    model: str | Endpoint | Sequence[str | Endpoint],
+    limits: Limits = NO_LIMITS,
+    response_format: type[M],
+    **options: Unpack[RunOptions],
+) -> Report[M]: ...
+def fan_out_sync(
+    prompts: Source,
+    *,
+    model: str | Endpoint | Sequence[str | Endpoint],
+    limits: Limits = NO_LIMITS,
+    response_format: Any = None,
+    **options: Unpack[RunOptions],
+) -> Report[Any]:
     """`fan_out` for code that does not await: blocks until the Report is there. Works in a notebook, too, and from any
     number of threads. After Ctrl-C the KeyboardInterrupt carries what was done as its `.report`.
 
     Args:
         prompts: What to ask: text, lists of message dicts, or Prompts.
-        model: Provider and model, "openai/gpt-5-mini", or an Endpoint.
+        model: Provider and model, "openai/gpt-5-mini", an Endpoint, or a list of these.
         limits: What the account may do; what is not stated is learnt.
+        response_format: A pydantic model that every answer has to fit; see `FanOut.map`.
         options: See `llm_fanout.llm.prompt.RunOptions`.
     """
-    return run_sync(fan_out(prompts, model=model, limits=limits, **options))
+    run: Run[Any] = fan_out(prompts, model=model, limits=limits, response_format=response_format, **options)
+    return run_sync(run)
 
 
 def run_sync(run: Run[T]) -> Report[T]:

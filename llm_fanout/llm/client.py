@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Mapping, MutableMapping, Sequence, Sized
-from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence, Sized
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
 
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
 from ..errors import ConfigError
+from ..providers.request import Request
+from ..providers.schema import Schema
 from ..quotas import quotas
 from ..results import Result, Summary
-from ..run import Run
+from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
 from ..work import Terms
-from . import lanes
-from .calls import PromptCall, Route
-from .endpoint import Endpoint, place_of
+from .calls import PromptCall
+from .endpoint import Endpoint
+from .heard import Tell
 from .live_limits import LiveLimits
 from .prompt import (
     CALL_OPTIONS,
@@ -29,12 +30,14 @@ from .prompt import (
     CallOptions,
     Priority,
     Prompt,
-    Request,
     RunOptions,
     Settings,
     check_options,
+    messages_of,
     prompt_of,
 )
+from .routes import NO_LIMITS, Routes, own_endpoints
+from .stream import Stream
 from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
 
@@ -42,12 +45,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from openai.types.chat import ChatCompletionMessageParam as Message
+    from pydantic import BaseModel
 
     Promptable = str | Sequence[Message] | Prompt
     Source = Iterable[Promptable] | AsyncIterable[Promptable]
+    M = TypeVar("M", bound=BaseModel)
 
 CALL_RETRY_FOR = 300.0  # seconds: whoever waits for one call wants an answer or an error; a batch wants the row
-NO_LIMITS = Limits()
 
 
 class FanOut:
@@ -58,9 +62,10 @@ class FanOut:
 
     Args:
         model: Provider and model, "openai/gpt-5-mini", or an Endpoint. "sim/..." is the provider in a box: no key, no
-            network, simulated answers.
+            network, simulated answers. A list of these is balanced: each call goes where the most is left, and where one
+            cannot be had the others take over.
         base_url: An OpenAI-compatible server for `model`; by default OPENAI_BASE_URL or OpenAI itself.
-        api_key: The key for `model`; by default OPENAI_API_KEY.
+        api_key: The key for `model`; by default OPENAI_API_KEY, or that of the model's provider.
         limits: What the account may do with `model`.
         options: The options of every call, which `map`, `call` and Prompts may say otherwise: see
             `llm_fanout.llm.prompt.CallOptions`.
@@ -71,7 +76,7 @@ class FanOut:
 
     def __init__(
         self,
-        model: str | Endpoint,
+        model: str | Endpoint | Sequence[str | Endpoint],
         *,
         base_url: str | None = None,
         api_key: str | None = None,
@@ -80,15 +85,13 @@ class FanOut:
     ) -> None:
         check_options(options, CALL_OPTIONS)
         self._options: Mapping[str, Any] = options
-        self._model = model
-        self._endpoint = _completed(model, base_url, api_key, limits)
         self._wire = AiohttpWire()
+        self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
         self._tally = Tally()
         self._lane = Lane()
         self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
-        self._runs: WeakSet[Run[str]] = WeakSet()
-        self._routes: dict[Endpoint, Route] = {}
-        self._route_to(None)
+        self._runs: WeakSet[Run[Any]] = WeakSet()
+        self._routes.steps(None, options.get("fallbacks") or ())
 
     @property
     def summary(self) -> Summary:
@@ -102,15 +105,42 @@ class FanOut:
         `fan.limits[model] = Limits(...)` states them anew, also while calls are under way, for everybody who uses that
         account; `del fan.limits[model]` takes back what this client stated.
         """
-        return LiveLimits(self._routes, self._route_to)
+        return LiveLimits(self._routes)
 
-    def map(self, prompts: Source, *, model: str | Endpoint | None = None, **options: Unpack[RunOptions]) -> Run[str]:
+    @overload
+    def map(
+        self,
+        prompts: Source,
+        *,
+        model: str | Endpoint | None = None,
+        response_format: None = None,
+        **options: Unpack[RunOptions],
+    ) -> Run[str]: ...
+    @overload
+    def map(
+        self,
+        prompts: Source,
+        *,
+        model: str | Endpoint | None = None,
+        response_format: type[M],
+        **options: Unpack[RunOptions],
+    ) -> Run[M]: ...
+    def map(
+        self,
+        prompts: Source,
+        *,
+        model: str | Endpoint | None = None,
+        response_format: type[M] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Run[Any]:
         """Ask every prompt: a Run, which gives one Result per prompt and starts when it is consumed.
 
         Args:
             prompts: Text, message lists or Prompts; a list, any iterable, or an async iterable without end. It is pulled
                 as answers come in, about two prompts per slot ahead.
             model: Another model for this run.
+            response_format: A pydantic model that every answer has to fit; then it is `Result.value`. An answer that does not
+                fit is asked for again, twice at the most, with what was wrong with it: each is an attempt, and billed.
             options: See `llm_fanout.llm.prompt.RunOptions`.
 
         Raises:
@@ -119,22 +149,44 @@ class FanOut:
         """
         check_options(options, RUN_OPTIONS)
         _check_source(prompts)
-        scope = SCOPE.get()
-        return self._run(prompts, model, {**self._options, **options}, Lane(self._lane if scope is None else scope.lane))
+        schema = None if response_format is None else Schema.of(response_format)
+        return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema)
 
+    @overload
     async def call(
         self,
         prompt: Promptable,
         *,
         model: str | Endpoint | None = None,
+        response_format: None = None,
         deadline: float | datetime | None = None,
         **options: Unpack[CallOptions],
-    ) -> Result[str]:
+    ) -> Result[str]: ...
+    @overload
+    async def call(
+        self,
+        prompt: Promptable,
+        *,
+        model: str | Endpoint | None = None,
+        response_format: type[M],
+        deadline: float | datetime | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Result[M]: ...
+    async def call(
+        self,
+        prompt: Promptable,
+        *,
+        model: str | Endpoint | None = None,
+        response_format: type[M] | None = None,
+        deadline: float | datetime | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Result[Any]:
         """Ask one prompt. A failure is in `Result.error` and raised by `Result.value`.
 
         Args:
             prompt: Text, a list of messages, or a Prompt.
             model: Another model for this call.
+            response_format: A pydantic model that the answer has to fit; see `map`.
             deadline: Seconds from now, or an aware datetime, after which the call ends whatever it does.
             options: See `llm_fanout.llm.prompt.CallOptions`.
 
@@ -143,11 +195,45 @@ class FanOut:
             Stopped: The scope in which it was made has ended.
         """
         check_options(options, CALL_OPTIONS)
-        patience: Mapping[str, Any] = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
-        scope = SCOPE.get()
-        lane = self._calls if scope is None else scope.calls
-        report = await self._run([prompt_of(prompt)], model, {**patience, "deadline": deadline}, lane)
+        schema = None if response_format is None else Schema.of(response_format)
+        report = await self._run_one(prompt, model, {**options, "deadline": deadline}, schema=schema)
         return report[0]
+
+    def stream(
+        self, prompt: Promptable, *, model: str | Endpoint | None = None, **options: Unpack[CallOptions]
+    ) -> AbstractAsyncContextManager[Stream[str]]:
+        """Ask one prompt, and read the answer as it is written: `async with fan.stream(prompt) as pieces`, then
+        `async for text in pieces`. Leaving early cancels the call and frees its slot. It is tried again only before the
+        first piece; `Stream.result` has the whole.
+
+        Args:
+            prompt: Text, a list of messages, or a Prompt.
+            model: Another model for this call.
+            options: See `llm_fanout.llm.prompt.CallOptions`.
+
+        Raises:
+            ConfigError: An option is unknown or out of its range, or the prompt is none.
+            Stopped: The scope in which it was made has ended.
+        """
+        check_options(options, CALL_OPTIONS)
+        return self._streamed(prompt, model, options)
+
+    def embed(
+        self, texts: Iterable[str] | AsyncIterable[str], *, model: str | Endpoint | None = None, **options: Unpack[RunOptions]
+    ) -> Run[list[float]]:
+        """The vector of every text: a Run, which gives one Result per text, each with a request of its own.
+
+        Args:
+            texts: Any iterable or async iterable of texts.
+            model: An embedding model, "openai/text-embedding-3-small"; by default the client's own.
+            options: See `llm_fanout.llm.prompt.RunOptions`; `extra_body={"dimensions": 256}` makes them shorter.
+
+        Raises:
+            ConfigError: The provider has no embeddings, or as for `map`.
+        """
+        check_options(options, RUN_OPTIONS)
+        _check_source(texts)
+        return self._run(texts, model, {**self._options, **options}, self._new_lane(), api="embeddings")
 
     def scope(
         self, name: str, *, weight: float = 1.0, priority: Priority | None = None, max_concurrency: int | None = None
@@ -174,14 +260,9 @@ class FanOut:
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
-        here = asyncio.get_running_loop()
-        for run in list(self._runs):
-            if run.is_on(here):
-                await run.leave("the client was closed")
+        await leave_all(self._runs, "the client was closed")
         await self._wire.aclose()
-        for route in self._routes.values():
-            route.hold.leave()
-        self._routes.clear()
+        self._routes.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,41 +271,83 @@ class FanOut:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<FanOut {self._endpoint.model!r}>"
+        return f"<FanOut {', '.join(repr(each.model) for each in self._routes.own)}>"
 
-    def _run(self, prompts: Any, model: str | Endpoint | None, options: Mapping[str, Any], lane: Lane) -> Run[str]:
-        first = self._route_to(model)
+    @asynccontextmanager
+    async def _streamed(
+        self, prompt: Promptable, model: str | Endpoint | None, options: Mapping[str, Any]
+    ) -> AsyncIterator[Stream[str]]:
+        stream: Stream[str] = Stream()
+        run = self._run_one(prompt, model, options, tell=stream.hear)
+        following = asyncio.ensure_future(stream.follow(run))
+        try:
+            yield stream
+        finally:
+            await run.leave()
+            await following
+
+    def _new_lane(self) -> Lane:
+        """That of one more run, in the scope where it is made."""
         scope = SCOPE.get()
+        return Lane(self._lane if scope is None else scope.lane)
+
+    def _run_one(self, prompt: Promptable, model: str | Endpoint | None, options: Mapping[str, Any], **how: Any) -> Run[Any]:
+        """A run of one call."""
+        scope = SCOPE.get()
+        patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
+        return self._run([prompt_of(prompt)], model, patience, self._calls if scope is None else scope.calls, **how)
+
+    def _run(
+        self,
+        prompts: Any,
+        model: str | Endpoint | None,
+        options: Mapping[str, Any],
+        lane: Lane,
+        *,
+        schema: Schema | None = None,
+        api: str | None = None,
+        tell: Tell | None = None,
+    ) -> Run[Any]:
         shared = Settings.of(options)
+        steps = self._routes.steps(model, shared.fallbacks)
+        for step in steps:
+            step.check(api)
+        scope = SCOPE.get()
         rank = DEFAULT if scope is None or scope.rank is None else scope.rank
-        tallies = [self._tally] if scope is None else [self._tally, *(each.tally for each in scope.path())]
         ids: set[str | int] = set()
 
         def open(index: int, item: object) -> PromptCall:
             prompt = prompt_of(item)
             claim_id(prompt, ids)
-            route = first if prompt.model is None else self._route_to(prompt.model)
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
-            request = Request.of(route.place.model, prompt, settings)
-            return PromptCall(
-                prompt=prompt,
-                id=index if prompt.id is None else prompt.id,
-                route=route,
-                request=request,
-                settings=settings,
-                cost=route.cost_of(request, settings),
+            own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
+            return PromptCall.of(
+                prompt,
+                index if prompt.id is None else prompt.id,
+                self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps,
+                Request(
+                    model="",
+                    messages=messages_of(prompt, settings),
+                    params=settings.params,
+                    schema=schema,
+                    stream=settings.stream or tell is not None,
+                ),
+                settings,
                 rank=rank if settings.rank is None else settings.rank,
+                api=api,
+                tell=tell,
             )
 
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start
+        first = steps[0].source
         terms = Terms(
             lane=lane,
-            width=lambda: first.hold.quota.width,
+            width=lambda: first.width,
             deadline=lambda: seconds_left(deadline),
-            counted_in=tallies,
+            counted_in=[self._tally] if scope is None else [self._tally, *(each.tally for each in scope.path())],
         )
-        run: Run[str] = Run(
+        run: Run[Any] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
         )
         if scope is not None:
@@ -232,39 +355,41 @@ class FanOut:
         self._runs.add(run)
         return run
 
-    def _route_to(self, model: str | Endpoint | None) -> Route:
-        """The way to `model`, and a hold on its quota, made on first use."""
-        own = model is None or model == self._model
-        endpoint = self._endpoint if own else model if isinstance(model, Endpoint) else Endpoint(str(model))
-        if endpoint not in self._routes:
-            place = place_of(endpoint)
-            lane: lanes.Lane = lanes.WireLane(self._wire, place) if place.client is None else lanes.SdkLane(place.client)
-            self._routes[endpoint] = Route(place, lane, quotas.join(place.quota, endpoint.limits or NO_LIMITS, self))
-        return self._routes[endpoint]
 
-
+@overload
 def fan_out(
-    prompts: Source, *, model: str | Endpoint, limits: Limits = NO_LIMITS, **options: Unpack[RunOptions]
-) -> Run[str]:
+    prompts: Source,
+    *,
+    model: str | Endpoint | Sequence[str | Endpoint],
+    limits: Limits = NO_LIMITS,
+    response_format: None = None,
+    **options: Unpack[RunOptions],
+) -> Run[str]: ...
+@overload
+def fan_out(
+    prompts: Source,
+    *,
+    model: str | Endpoint | Sequence[str | Endpoint],
+    limits: Limits = NO_LIMITS,
+    response_format: type[M],
+    **options: Unpack[RunOptions],
+) -> Run[M]: ...
+def fan_out(
+    prompts: Source,
+    *,
+    model: str | Endpoint | Sequence[str | Endpoint],
+    limits: Limits = NO_LIMITS,
+    response_format: Any = None,
+    **options: Unpack[RunOptions],
+) -> Run[Any]:
     """Ask every prompt, with a client of its own that is closed at the end: `report = await fan_out(prompts, model=...)`.
 
     Takes what `FanOut` and `FanOut.map` take, gives and raises what `FanOut.map` does.
     """
     fan = FanOut(model, limits=limits)
-    run = fan.map(prompts, **options)
+    run: Run[Any] = fan.map(prompts, response_format=response_format, **options)
     run.close_with(fan.aclose)
     return run
-
-
-def _completed(model: str | Endpoint, base_url: str | None, api_key: str | None, limits: Limits) -> Endpoint:
-    if not isinstance(model, str | Endpoint):
-        raise ConfigError(f"model must be 'provider/model' or an Endpoint, got {model!r}")
-    if not isinstance(limits, Limits):
-        raise ConfigError(f"limits must be Limits(...), got {limits!r}")
-    endpoint = model if isinstance(model, Endpoint) else Endpoint(model, base_url=base_url, api_key=api_key)
-    if endpoint is model and (base_url is not None or api_key is not None):
-        raise ConfigError("an Endpoint has its own base_url and api_key; say them there")
-    return endpoint if endpoint.limits is not None else replace(endpoint, limits=limits)
 
 
 def _check_source(prompts: object) -> None:

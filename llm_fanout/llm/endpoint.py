@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Literal
 
+from ..core.checks import is_number
 from ..core.stated import Limits
 from ..errors import ConfigError
 from ..hooks import hook
+from ..providers.vendors import VENDORS, Vendor
 from ..quotas import QuotaKey
+from .credential import Credential, Key
 
 if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
-OPENAI_URL = "https://api.openai.com/v1"  # openai SDK 3.54: the client's default base_url
-SHORTEST_SECRET = 8  # characters; shorter "keys" are the words that servers without keys are given
-OPENAI_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+    from ..providers.format import Format
+    from ..providers.reply import Reply
+    from ..providers.request import Request
+
+    Client = AsyncOpenAI | AsyncAnthropic
+    Function = Callable[[Request], Awaitable[str | Reply]]
+
+Api = Literal["chat", "responses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,43 +35,88 @@ class Endpoint:
     """One place that answers for one model.
 
     Args:
-        model: Provider and model: "openai/gpt-5-mini". "sim/..." is the provider in a box, which starts by itself in
-            this process and needs no key.
-        base_url: Where an OpenAI-compatible server is; by default OPENAI_BASE_URL or OpenAI itself.
-        api_key: By default OPENAI_API_KEY. A server that wants none takes any text.
-        client: A ready `openai.AsyncOpenAI`, for what a key and a URL cannot say (Azure, own authentication, own HTTP
-            client): calls go through it, without its retries. It belongs to one event loop, and you close it.
+        model: Provider and model: "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro". "sim/..." is
+            the provider in a box, which starts by itself in this process and needs no key.
+        base_url: Where it is; by default the provider's own address, or OPENAI_BASE_URL, ANTHROPIC_BASE_URL. With
+            "openai/..." any OpenAI-compatible server.
+        api_key: By default OPENAI_API_KEY, ANTHROPIC_API_KEY, or GEMINI_API_KEY. A server that wants none takes any text.
+            An async function that gives the key which is valid now is asked before every attempt; then say `quota=`.
+        client: A ready `openai.AsyncOpenAI`, `AsyncAzureOpenAI` or `anthropic.AsyncAnthropic`, for what a key and a URL
+            cannot say (Azure, own authentication, own HTTP client): calls go through it, without its retries. It belongs to
+            one event loop, and you close it.
+        provider: An async function that answers by itself: it gets a `llm_fanout.providers.Request` and gives text or a
+            `Reply`. What it raises is the call's failure: a `CallError` as it is, TimeoutError and OSError are tried again.
+        api: "responses" for OpenAI's Responses instead of Chat Completions.
         limits: What this account may do; by default those of the FanOut.
+        price: USD per million tokens, (input, output) or (input, output, cached input), instead of the list price.
         quota: The quota's name where several models share one, or a key changes; by default the model.
+
+    Raises:
+        ConfigError: An argument is out of its range, or does not go with another.
     """
 
     model: str
     base_url: str | None = field(default=None, kw_only=True)
-    api_key: str | None = field(default=None, kw_only=True, repr=False)
-    client: AsyncOpenAI | None = field(default=None, kw_only=True, repr=False)
+    api_key: Key | None = field(default=None, kw_only=True, repr=False)
+    client: Client | None = field(default=None, kw_only=True, repr=False)
+    provider: Function | None = field(default=None, kw_only=True)
+    api: Api = field(default="chat", kw_only=True)
     limits: Limits | None = field(default=None, kw_only=True)
+    price: tuple[float, ...] | None = field(default=None, kw_only=True)
     quota: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.api not in ("chat", "responses"):
+            raise ConfigError(f"api must be 'chat' or 'responses', got {self.api!r}; embeddings are `fan.embed`'s")
+        if self.price is not None:
+            _check_price(self.price)
+        own = self.base_url is not None or self.api_key is not None
+        if self.provider is not None and (own or self.client is not None):
+            raise ConfigError("a function that answers by itself has no base_url, api_key or client; leave them out")
+        if self.client is not None and own:
+            raise ConfigError("a ready client has its own base_url and api_key; pass either the client or these")
+        if callable(self.api_key) and self.quota is None:
+            raise ConfigError("an api_key that changes needs quota=, a name for the quota that all its values share")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An Endpoint with everything known: what its calls need, and which quota they use."""
+    """An Endpoint with everything known: what its calls need, and which quota they use.
+
+    Attributes:
+        name: Provider and model, as asked for.
+        model: The model alone.
+        base_url: Where it is; empty for a function.
+        headers: Those that every request has, besides the key's.
+        credential: The key; None for a ready client or a function.
+        formats: How its APIs are written and read, by name.
+        api: The one that prompts are asked through.
+        quota: Which quota its calls use.
+    """
 
     name: str
     model: str
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
-    client: AsyncOpenAI | None = field(repr=False)
+    credential: Credential | None = field(repr=False)
+    formats: Mapping[str, Format] = field(repr=False)
+    api: str
     quota: QuotaKey
 
-    def without_secrets(self, text: str) -> str:
-        """`text` with the key blotted out, should it be in there."""
-        key = self.client.api_key if self.client is not None else self.headers["Authorization"].removeprefix("Bearer ")
-        return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
+    def format(self, api: str | None = None) -> Format:
+        """How `api` is written and read here, by default that of prompts.
+
+        Raises:
+            ConfigError: This provider has no such API.
+        """
+        name = api or self.api
+        if name not in self.formats:
+            raise ConfigError(f"{self.name!r} has no {name}; its provider has {', '.join(self.formats) or 'none of its own'}")
+        return self.formats[name]
 
 
 def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Place:
-    """Find out what `endpoint` leaves open, from the environment variables that the SDK reads.
+    """Find out what `endpoint` leaves open, from the environment variables that the SDKs read.
 
     Raises:
         ConfigError: The provider is not known, or there is no key for it.
@@ -71,46 +126,78 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         raise ConfigError(
             f"model {endpoint.model!r} names no provider; write 'openai/{endpoint.model}', or 'sim/...' to try"
         )
-    if provider not in ("openai", "sim"):
+    if endpoint.provider is not None:
+        return _function(endpoint, model, endpoint.provider)
+    vendor = VENDORS.get(provider)
+    if vendor is None:
         raise ConfigError(
-            f"provider {provider!r} of model {endpoint.model!r} is not known; 'openai/...' reaches any OpenAI-compatible "
-            "server through base_url=, 'sim/...' is the provider in a box"
+            f"provider {provider!r} of model {endpoint.model!r} is not known; known are {', '.join(VENDORS)}; 'openai/...' "
+            "reaches any OpenAI-compatible server through base_url=, and Endpoint(provider=fn) asks a function of yours"
         )
     if endpoint.client is not None:
-        return _ready(endpoint, model, endpoint.client)
-    base_url, api_key = _embedded(endpoint) if provider == "sim" else _openai(endpoint, environ)
-    headers = {"Authorization": f"Bearer {api_key}"}
-    if provider == "openai":
-        headers |= {header: environ[name] for name, header in OPENAI_HEADERS.items() if environ.get(name)}
+        return _ready(endpoint, model, vendor, endpoint.client)
+    base_url, key = _embedded(endpoint) if provider == "sim" else _own(endpoint, vendor, environ)
     base_url = base_url.rstrip("/")
-    return Place(endpoint.model, model, base_url, headers, None, QuotaKey.of(base_url, api_key, endpoint.quota or model))
+    more = {header: environ[name] for name, header in vendor.headers_in.items() if environ.get(name)}
+    return Place(
+        endpoint.model,
+        model,
+        base_url,
+        headers={**vendor.headers, **more},
+        credential=Credential(key, vendor.auth, endpoint.model),
+        formats=vendor.formats,
+        api=endpoint.api,
+        quota=_quota_of(endpoint, base_url, key if isinstance(key, str) else "", model),
+    )
 
 
-def _embedded(endpoint: Endpoint) -> tuple[str, str]:
+def _embedded(endpoint: Endpoint) -> tuple[str, Key]:
     if endpoint.base_url is not None:
         return endpoint.base_url, endpoint.api_key or "sim"
     url: str = hook("embedded")().url
     return url, "sim"
 
 
-def _openai(endpoint: Endpoint, environ: Mapping[str, str]) -> tuple[str, str]:
-    base_url = endpoint.base_url or environ.get("OPENAI_BASE_URL") or OPENAI_URL
-    api_key = endpoint.api_key or environ.get("OPENAI_API_KEY")
-    if not api_key:
+def _own(endpoint: Endpoint, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, Key]:
+    base_url = endpoint.base_url or _first(vendor.url_in, environ) or vendor.base_url
+    key = endpoint.api_key or _first(vendor.key_in, environ)
+    if not key:
         raise ConfigError(
-            f"there is no API key for {endpoint.model!r}: set OPENAI_API_KEY, or in code api_key= (any text for a server "
-            "that wants none); 'sim/...' needs no key"
+            f"there is no API key for {endpoint.model!r}: set {' or '.join(vendor.key_in)}, or in code api_key= (any text for "
+            "a server that wants none); 'sim/...' needs no key"
         )
-    if not api_key.isascii() or any(character.isspace() for character in api_key):
-        raise ConfigError(f"the API key for {endpoint.model!r} has a space, a line break or a non-ASCII character in it")
     if not base_url.startswith(("http://", "https://")):
         raise ConfigError(f"base_url must start with http:// or https://, got {base_url!r}")
-    return base_url, api_key
+    return base_url, key
 
 
-def _ready(endpoint: Endpoint, model: str, client: AsyncOpenAI) -> Place:
-    if endpoint.base_url is not None or endpoint.api_key is not None:
-        raise ConfigError("a ready client has its own base_url and api_key; pass either the client or these")
+def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
+    return next((environ[name] for name in names if environ.get(name)), None)
+
+
+def _ready(endpoint: Endpoint, model: str, vendor: Vendor, client: Client) -> Place:
     base_url = str(client.base_url).rstrip("/")
-    quota = QuotaKey.of(base_url, client.api_key, endpoint.quota or model)
-    return Place(endpoint.model, model, base_url, {}, client, quota)
+    # Azure's token providers and Anthropic's auth tokens leave no key: then the URL and the model tell the quota.
+    key = client.api_key if isinstance(client.api_key, str) else ""
+    quota = _quota_of(endpoint, base_url, key, model)
+    credential = Credential(key, vendor.auth, endpoint.model)
+    return Place(endpoint.model, model, base_url, {}, credential, vendor.formats, endpoint.api, quota)
+
+
+def _function(endpoint: Endpoint, model: str, function: Function) -> Place:
+    if not callable(function):
+        raise ConfigError(f"provider must be an async function of a Request, got {function!r}")
+    whose = f"{getattr(function, '__qualname__', type(function).__qualname__)} at {id(function):#x}"
+    return Place(endpoint.model, model, "", {}, None, {}, endpoint.api, _quota_of(endpoint, whose, "", model))
+
+
+def _quota_of(endpoint: Endpoint, base_url: str, key: str, model: str) -> QuotaKey:
+    return QuotaKey.of(base_url, key, endpoint.quota or model)
+
+
+def _check_price(price: tuple[float, ...]) -> None:
+    fits = isinstance(price, tuple) and len(price) in (2, 3)
+    if not fits or not all(is_number(each) and isfinite(each) and each >= 0 for each in price):
+        raise ConfigError(
+            f"price must be (input, output) or (input, output, cached input) in USD per million tokens, got {price!r}"
+        )

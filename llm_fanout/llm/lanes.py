@@ -3,64 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .endpoint import Place
-from .prompt import Request
 from .times import Timeouts
-from .wire import Wire, read_all
+from .wire import Answer, Wire
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
-RawAnswer = tuple[int, Mapping[str, str], bytes]  # status, headers, body
+    from .endpoint import Client
 
 
 class Lane(Protocol):
     """A way to send one request."""
 
-    async def send(self, request: Request, timeouts: Timeouts) -> RawAnswer:
-        """What came back, an error answer too. Raises what the HTTP library raises where nothing came back."""
+    def open(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AbstractAsyncContextManager[Answer]:
+        """POST `body` as JSON to `path` below the base URL: what came back, an error answer too.
+
+        Leaving the context early closes the connection. Raises what the HTTP library raises where nothing came back.
+        """
 
 
 class WireLane:
-    """Chat Completions over the wire."""
+    """Over the wire."""
 
     def __init__(self, wire: Wire, place: Place) -> None:
         self._wire = wire
-        self._url = f"{place.base_url}/chat/completions"
+        self._place = place
         self._headers = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
 
-    async def send(self, request: Request, timeouts: Timeouts) -> RawAnswer:
-        """POST the request as JSON."""
-        params = dict(request.params)
-        headers = {**self._headers, **(params.pop("extra_headers", None) or {})}
-        extra = params.pop("extra_body", None) or {}
-        body = json.dumps({"model": request.model, "messages": request.messages, **params, **extra}).encode()
-        async with self._wire.send(self._url, headers, body, timeouts) as answer:
-            return answer.status, answer.headers, await read_all(answer.chunks)
+    @asynccontextmanager
+    async def open(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AsyncIterator[Answer]:
+        """POST with the key that is valid now."""
+        credential = self._place.credential
+        keys = {} if credential is None else await credential.headers()
+        every = {**self._headers, **keys, **headers}
+        async with self._wire.send(self._place.base_url + path, every, json.dumps(body).encode(), timeouts) as answer:
+            yield answer
 
 
 class SdkLane:
-    """Chat Completions through a ready `AsyncOpenAI`, whose own retries are switched off: ours are the only ones."""
+    """Through a ready client of an SDK, whose own retries are switched off: ours are the only ones."""
 
-    def __init__(self, client: AsyncOpenAI) -> None:
-        self._client = client.with_options(max_retries=0, timeout=None)
+    def __init__(self, client: Client) -> None:
+        self._client: Any = client.with_options(max_retries=0, timeout=None)
 
-    async def send(self, request: Request, timeouts: Timeouts) -> RawAnswer:
-        """Call the client, and unwrap what it made of the answer."""
-        from openai import APIStatusError
+    @asynccontextmanager
+    async def open(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AsyncIterator[Answer]:
+        """Let the client post, and unwrap what it made of the answer: it knows how to sign, and where a deployment is.
 
-        create: Any = self._client.chat.completions.with_raw_response.create
+        What the SDKs call raw and streamed is the answer before they read any of it (openai 3.57, anthropic 2.14).
+        """
+        options = {"headers": {**headers, RAW: "stream"}, "timeout": _sdk_timeout(timeouts)}
         try:
-            answer = await create(
-                model=request.model, messages=request.messages, timeout=_sdk_timeout(timeouts), **request.params
-            )
-        except APIStatusError as exc:
-            return exc.response.status_code, exc.response.headers, exc.response.content
-        response = answer.http_response
-        return response.status_code, response.headers, response.content
+            raw = await self._client.post(path, cast_to=object, body=body, options=options)
+        except Exception as exc:
+            response = getattr(exc, "response", None)  # an APIStatusError of either SDK, which has read it
+            if response is None:
+                raise
+            yield Answer(response.status_code, response.headers, _once(response.content))
+            return
+        response = raw.http_response
+        try:
+            yield Answer(response.status_code, response.headers, response.aiter_bytes())
+        finally:
+            await response.aclose()
+
+
+RAW = "X-Stainless-Raw-Response"
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _sdk_timeout(timeouts: Timeouts) -> Any:

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from ..providers.vendors import VENDORS
+
 Rates = tuple[float, float, float]  # USD per token: fresh input, output, cached input
 
 
 def rates(model: str, request_size: int) -> Rates | None:
     """The rates of `model` ("openai/gpt-5-mini") for a call of so many input tokens; None if they are not known."""
-    if model.startswith("sim/"):
-        return None  # simulated answers have no price, and it takes no price list to know
-    return _rates(model, max(request_size // 1000 * 1000 + 500, 500))
+    vendor = VENDORS.get(model.partition("/")[0])
+    if vendor is None or not vendor.prices:
+        return None  # simulated answers, and those of the user's own functions: it takes no price list to know
+    return _rates(vendor.prices, model.partition("/")[2], max(request_size // 1000 * 1000 + 500, 500))
 
 
 @lru_cache(maxsize=4096)
-def _rates(model: str, size: int) -> Rates | None:
+def _rates(provider: str, model: str, size: int) -> Rates | None:
     # One probe per thousand tokens: prices step up at round thresholds (128,000, say) and are linear in between.
-    fresh = _price(model, input_tokens=size)
+    fresh = _price(provider, model, input_tokens=size)
     if fresh is None:
         return None
-    both = _price(model, input_tokens=size, output_tokens=size) or fresh
-    cached = _price(model, input_tokens=size, cache_read_tokens=size) or fresh
+    both = _price(provider, model, input_tokens=size, output_tokens=size) or fresh
+    cached = _price(provider, model, input_tokens=size, cache_read_tokens=size) or fresh
     return fresh / size, (both - fresh) / size, cached / size
 
 
-def _price(model: str, **tokens: int) -> float | None:
+def _price(provider: str, model: str, **tokens: int) -> float | None:
     from genai_prices import Usage, calc_price
 
-    provider, _, name = model.partition("/")
     try:
-        return float(calc_price(Usage(**tokens), name, provider_id=provider).total_price)
+        return float(calc_price(Usage(**tokens), model, provider_id=provider).total_price)
     except LookupError:
         return None

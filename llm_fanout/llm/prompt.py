@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from ..core.checks import is_number
 from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
-from ..core.tokens import estimate_tokens
 from ..errors import ConfigError
 from ..progress import Progress
 from .times import Timeouts, seconds_until, timeouts_of
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from httpx2 import Timeout
     from openai.types.chat import ChatCompletionMessageParam as Message
+    from openai.types.chat import ChatCompletionToolParam
 
     from .endpoint import Endpoint
 
@@ -47,8 +47,11 @@ class Params(TypedDict, total=False):
         top_logprobs: How many alternatives of each token it has; a whole number.
         service_tier: "auto", "default", "flex" or "priority".
         metadata: Texts by name that the provider keeps with the call.
+        tools: Tools that the model may call, as the SDK takes them; the calls are in `Result.tool_calls`.
+        tool_choice: "auto", "none", "required", or the tool that must be called.
+        parallel_tool_calls: Whether one answer may call several.
         extra_headers: HTTP headers by name, besides ours.
-        extra_body: Whatever else the server takes, by name: it is put into the body as it is (`response_format`, `top_k`).
+        extra_body: Whatever else the server takes, by name: it is put into the body as it is (`top_k`, `modalities`).
     """
 
     temperature: float
@@ -64,6 +67,9 @@ class Params(TypedDict, total=False):
     top_logprobs: int
     service_tier: str
     metadata: Mapping[str, str]
+    tools: Sequence[ChatCompletionToolParam]
+    tool_choice: str | Mapping[str, object]
+    parallel_tool_calls: bool
     extra_headers: Mapping[str, str]
     extra_body: Mapping[str, object]
 
@@ -77,6 +83,9 @@ class CallOptions(Params, total=False):
             `httpx2.Timeout` sets apart the seconds to connect (10) and those of silence (`read`, no bound).
         max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
         retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
+        fallbacks: Models or Endpoints to ask, in this order, where the one before it cannot be had: it is down, its account is
+            closed, or the call has used up its tries there. What the call itself is at fault for (a bad request, a refusal,
+            a filter) is asked nowhere else. Each has its own quota; `Result.model` and `.endpoint` say who answered.
         priority: Whether it goes before others of its scope ("interactive"), or only when nobody else on the quota wants
             to ("background").
     """
@@ -85,6 +94,7 @@ class CallOptions(Params, total=False):
     timeout: float | Timeout
     max_retries: int
     retry_for: float
+    fallbacks: Sequence[str | Endpoint]
     priority: Priority
 
 
@@ -97,9 +107,12 @@ class RunOptions(CallOptions, total=False):
         progress: True for a bar, False for none, or a function that gets a Summary from time to time (if it raises, the
             run ends). By default a bar in a notebook, silence elsewhere.
         total: How many prompts will come, for the bar, where the source cannot tell.
+        stream: Whether answers are read as streams: it shows the time to the first token and between tokens
+            (`Result.ttft`, `Result.inter_token`), notices an answer that stalls, and keeps what came of one that was cut.
     """
 
     deadline: float | datetime
+    stream: bool
     progress: Progress
     total: int
 
@@ -163,10 +176,16 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     if options.get("priority") is not None:
         rank_of(options["priority"])
     RetryPolicy.of(options.get("max_retries", 0), options.get("retry_for"))
+    _check_fallbacks(options.get("fallbacks"))
     for name, (wanted, fits) in FIGURES.items():
         value = options.get(name)
         if value is not None and not fits(value):
             raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _check_fallbacks(fallbacks: object) -> None:
+    if isinstance(fallbacks, str) or not isinstance(fallbacks or (), Sequence):
+        raise ConfigError(f"fallbacks must be a list of models or Endpoints, got {fallbacks!r}; write ['openai/gpt-5-mini']")
 
 
 def _is_finite(value: object) -> bool:
@@ -191,6 +210,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "top_logprobs": ("a whole number", _is_whole),
     "max_tokens": ("a whole number >= 1", _is_count),
     "max_completion_tokens": ("a whole number >= 1", _is_count),
+    "stream": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
@@ -199,14 +219,15 @@ EXTRA = "what is no option is sent to the server through extra_body={...}"
 # Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
     "n": "ask once per answer: one prompt, one Result",
-    "stream": "answers are read whole",
+    "stream": "a single answer is streamed by `fan.stream(prompt)`, all of a run by `fan.map(..., stream=True)`",
     "messages": "hand the messages in as the prompt",
     "system": "say instructions=",
     "system_prompt": "say instructions=",
     "retries": "say max_retries=",
     "num_retries": "say max_retries=",
-    "response_format": EXTRA,
-    "response_model": f"answers are text; {EXTRA}",
+    "response_format": "say it to `map` or `call`; one format holds for all of a run",
+    "response_model": "say response_format=",
+    "output_type": "say response_format=",
 } | {
     name: f"say limits=Limits({name}=...)"
     for name in ("max_concurrency", "rpm", "tpm", "itpm", "otpm", "rpd", "burst", "headroom", "adapt", "settle")
@@ -242,6 +263,8 @@ class Settings:
     timeouts: Timeouts
     retry: RetryPolicy
     rank: int | None
+    fallbacks: tuple[str | Endpoint, ...]
+    stream: bool
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -252,6 +275,8 @@ class Settings:
             timeouts=timeouts_of(options.get("timeout")),
             retry=RetryPolicy.of(options.get("max_retries", 5), options.get("retry_for")),
             rank=None if options.get("priority") is None else rank_of(options["priority"]),
+            fallbacks=tuple(options.get("fallbacks") or ()),
+            stream=bool(options.get("stream")),
         )
 
     @property
@@ -261,30 +286,10 @@ class Settings:
         return most
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is sent: a model, messages in order, parameters under the SDK's names."""
-
-    model: str
-    messages: Sequence[Mapping[str, Any]]
-    params: Mapping[str, Any] = field(repr=False)
-
-    @classmethod
-    def of(cls, model: str, prompt: Prompt, settings: Settings) -> Request:
-        """The request for `prompt`."""
-        content: Any = prompt.content
-        messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
-        if settings.instructions:
-            messages.insert(0, {"role": "system", "content": settings.instructions})
-        return cls(model, messages, settings.params)
-
-    def input_tokens(self) -> int:
-        """About how many tokens the messages have."""
-        return sum(_tokens_of(message.get("content")) for message in self.messages)
-
-
-def _tokens_of(content: object) -> int:
-    if isinstance(content, str):
-        return estimate_tokens(content)
-    parts = content if isinstance(content, Iterable) else ()
-    return sum(estimate_tokens(part["text"]) for part in parts if isinstance(part, Mapping) and "text" in part)
+def messages_of(prompt: Prompt, settings: Settings) -> Sequence[Mapping[str, Any]]:
+    """The messages of `prompt`, the instructions first."""
+    content: Any = prompt.content
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
+    if settings.instructions:
+        messages.insert(0, {"role": "system", "content": settings.instructions})
+    return messages

@@ -43,16 +43,23 @@ class ReplyTooLarge(Exception):
     """A reply has more bytes than anybody could want."""
 
 
-async def read_all(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> bytes:
-    """The whole body, counted while it is read: a hostile or broken server costs `limit` bytes at the most."""
-    parts: list[bytes] = []
+async def counted(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> AsyncIterator[bytes]:
+    """The chunks, counted while they are read: a hostile or broken server costs `limit` bytes at the most.
+
+    Raises:
+        ReplyTooLarge: There are more.
+    """
     size = 0
     async for chunk in chunks:
         size += len(chunk)
         if size > limit:
             raise ReplyTooLarge(f"the reply has more than {limit} bytes")
-        parts.append(chunk)
-    return b"".join(parts)
+        yield chunk
+
+
+async def read_all(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> bytes:
+    """The whole body, up to `limit` bytes. Raises ReplyTooLarge."""
+    return b"".join([chunk async for chunk in counted(chunks, limit)])
 
 
 class AiohttpWire:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 
 from ..clock import in_words
 from ..errors import Kind
@@ -13,7 +15,10 @@ TIMES: tuple[tuple[str, Metric], ...] = (
     ("latency", "latency"),
     ("queue time", "queue_time"),
     ("service time", "service_time"),
+    ("first token", "ttft"),  # of answers that were streamed
+    ("next token", "inter_token"),
 )
+MANY = 4  # who answered, named one by one
 QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 BINDING = {
     "requests": "the requests a minute (rpm)",
@@ -43,7 +48,8 @@ def facts_of(what: Report[object] | Summary) -> Facts:
     """What there is to say about `what`; a Summary alone has no times and no messages."""
     summary = what if isinstance(what, Summary) else what.summary
     report = what if isinstance(what, Report) else Report[object]((), summary)
-    return Facts(_headline(summary), list(_lines(summary)), list(_times(report)), list(_errors(summary, report)))
+    lines = [*_lines(summary), *_answered_by(report)]
+    return Facts(_headline(summary), lines, list(_times(report)), list(_errors(summary, report)))
 
 
 def printable(text: str) -> str:
@@ -84,16 +90,30 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "waited for", BINDING.get(summary.binding, summary.binding)
 
 
+def _answered_by(report: Report[object]) -> Iterator[tuple[str, str]]:
+    """Who answered how many calls, if that was not one alone."""
+    answered = Counter((result.model, result.endpoint) for result in report.successes)
+    if len(answered) < 2:
+        return
+    models = {model for model, _ in answered}
+    named = [
+        f"{model if len(models) == len(answered) else f'{model} at {endpoint}'} {count:,}"
+        for (model, endpoint), count in answered.most_common(MANY)
+    ]
+    more = f", {len(answered) - MANY} more" if len(answered) > MANY else ""
+    yield "answered by", printable(", ".join(named) + more)
+
+
 def _cost(summary: Summary) -> str:
     if summary.unpriced == sum(each.calls for each in summary.spending):
         return "not known: there is no list price for these models"
-    unpriced = f"; {summary.unpriced:,} answers have no known price" if summary.unpriced else ""
+    unpriced = f"; that of {summary.unpriced:,} answers is not known" if summary.unpriced else ""
     return f"${summary.cost:,.4f}{unpriced}"
 
 
 def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:
-    if report.successes:
-        for name, metric in TIMES:
+    for name, metric in TIMES:
+        if not isnan(report.quantile(0.5, metric)):
             yield name, [in_words(report.quantile(q, metric)) for _, q in QUANTILES]
 
 

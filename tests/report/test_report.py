@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Unavailable, Usage
 from llm_fanout.report.bar import _says, bar
-from llm_fanout.results import Spending
+from llm_fanout.spending import Spending
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
 
@@ -42,7 +42,7 @@ def test_text_has_the_facts() -> None:
     assert text.startswith("9 calls in 3 s: 7 succeeded, 2 failed\n")
     assert re.search(r"attempts +12\n", text)
     assert re.search(r"tokens +1,001 in \(100 cached\), 501 out\n", text)
-    assert re.search(r"cost +\$0\.000\d; 6 answers have no known price\n", text)
+    assert re.search(r"cost +\$0\.000\d; that of 6 answers is not known\n", text)
     assert re.search(r"waited for +the requests a minute \(rpm\)\n", text)
     assert re.search(r"latency +0 ms +800 ms +1\.88 s +2 s\n", text)
     assert re.search(r"empty +1 call, id c: nothing in it$", text)

@@ -1,0 +1,140 @@
+"""One try at a provider: over HTTP, as a whole or as a stream, or by a function of the user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.job import Outcome
+from ..errors import CallError, Rejected
+from ..providers.format import Assembler, Format
+from ..providers.reply import ProviderError, Reply
+from ..providers.request import Request
+from ..providers.sse import events
+from . import outcomes, signals
+from .heard import Heard
+from .lanes import Lane
+from .times import Timeouts
+from .wire import Answer, counted, read_all
+
+if TYPE_CHECKING:
+    from .endpoint import Function
+
+STREAM_SILENCE = 60.0  # seconds; a stream that says nothing for longer has stalled, unless `timeout` says otherwise
+LINGER = 1.0  # seconds in which the end of the connection may follow that of the answer, so that it can be used again
+
+
+class Provider(Protocol):
+    """Whoever answers a request."""
+
+    async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
+        """Try once: a Reply as the outcome's value, or why there is none. Only CancelledError is raised."""
+
+
+class HttpProvider:
+    """An API over HTTP.
+
+    Args:
+        lane: How requests get there.
+        form: How they are written, and answers are read.
+    """
+
+    def __init__(self, lane: Lane, form: Format) -> None:
+        self._lane = lane
+        self._form = form
+
+    async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
+        """POST once."""
+        form = self._form
+        try:
+            body = form.body(request)
+            headers: Mapping[str, str] = request.params.get("extra_headers") or {}
+            async with self._lane.open(form.path, body, headers, timeouts) as answer:
+                if request.stream and _is_stream(answer):
+                    return await self._listen(answer, timeouts.idle or STREAM_SILENCE, heard)
+                return outcomes.of_answer(answer.status, answer.headers, await read_all(answer.chunks), form)
+        except CallError as exc:  # a parameter that this API cannot take
+            return Outcome(error=exc)
+        except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
+            return signals.of_exception(exc)
+
+    async def _listen(self, answer: Answer, silence: float, heard: Heard) -> Outcome:
+        """Read a stream to its end; what was said before a failure is kept."""
+        assembler = self._form.assembler()
+        try:
+            await _follow(answer.chunks, assembler, silence, heard.hear)
+        except _Stalled:
+            return signals.stalled(silence, heard.text)
+        except ProviderError as exc:
+            return signals.of_answer(answer.status, answer.headers, exc.body, partial=heard.text)
+        except ValueError as exc:
+            message = f"the stream is none of the {self._form.name} API ({exc})"
+            return signals.outcome_of(signals.TRUNCATED, message, status=answer.status, partial=heard.text)
+        return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), self._form)
+
+
+class FunctionProvider:
+    """A function of the user."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+
+    async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
+        """Call it once."""
+        try:
+            answer = await self._function(request)
+        except CallError as exc:
+            return signals.of_error(exc)
+        except Exception as exc:  # whatever it raises is the call's failure
+            return _of_exception(exc)
+        if isinstance(answer, str):
+            answer = Reply(text=answer)
+        if not isinstance(answer, Reply):
+            message = f"the provider's function gave {type(answer).__name__}; it must give text or a Reply"
+            return Outcome(error=Rejected(message, kind="exception"))
+        return outcomes.of_reply(answer)
+
+
+class _Stalled(Exception):
+    """A stream said nothing for too long."""
+
+
+async def _follow(
+    chunks: AsyncIterator[bytes], assembler: Assembler, silence: float, hear: Callable[[str], object]
+) -> None:
+    """Feed `assembler` with a stream until its end; raises _Stalled, and what the assembler raises."""
+    time = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(silence) as limit, aclosing(events(counted(chunks))) as stream:
+            async for event in stream:
+                if assembler.is_over:
+                    continue
+                if piece := assembler.feed(event):
+                    hear(piece)
+                if assembler.is_over:
+                    limit.reschedule(time() + LINGER)
+                elif event.name != PING:
+                    limit.reschedule(time() + silence)
+    except TimeoutError as exc:
+        if not limit.expired():
+            raise
+        if not assembler.is_over:
+            raise _Stalled from exc
+
+
+PING = "ping"  # Anthropic's sign of life; a stream of nothing else is no answer
+
+
+def _is_stream(answer: Answer) -> bool:
+    """Whether it came as it was asked for: some servers answer as a whole, and errors always do."""
+    return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("Content-Type", "")
+
+
+def _of_exception(exc: Exception) -> Outcome:
+    """What follows from an exception of the user's function; that of an SDK says what was answered."""
+    response = getattr(exc, "response", None)
+    if response is not None and hasattr(response, "status_code"):
+        return signals.of_answer(response.status_code, response.headers, bytes(response.content))
+    return signals.of_exception(exc)

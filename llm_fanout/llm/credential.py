@@ -1,0 +1,53 @@
+"""The key of an endpoint: what carries it, where it came from, and how it is kept out of every text."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+from ..errors import ConfigError
+
+SHORTEST_SECRET = 8  # characters; shorter "keys" are the words that servers without keys are given
+REMEMBERED = 8  # keys of one that changes which are still kept out of texts
+
+Key = str | Callable[[], Awaitable[str]]
+
+
+class Credential:
+    """A key, or a function that gives the one that is valid now.
+
+    Args:
+        key: Either.
+        auth: The headers that carry a key.
+        whose: Whose it is, for messages.
+
+    Raises:
+        ConfigError: The key cannot be in a header.
+    """
+
+    def __init__(self, key: Key, auth: Callable[[str], Mapping[str, str]], whose: str) -> None:
+        self._ask = None if isinstance(key, str) else key
+        self._auth = auth
+        self._whose = whose
+        self._seen: deque[str] = deque(maxlen=REMEMBERED)
+        self._headers: Mapping[str, str] = {} if not isinstance(key, str) else self._carry(key)
+
+    async def headers(self) -> Mapping[str, str]:
+        """The headers that carry the key that is valid now; raises whatever the user's function raises."""
+        if self._ask is None:
+            return self._headers
+        return self._carry(await self._ask())
+
+    def blot(self, text: str) -> str:
+        """`text` with every key blotted out, should one be in there."""
+        for key in self._seen:
+            if len(key) >= SHORTEST_SECRET:
+                text = text.replace(key, "***")
+        return text
+
+    def _carry(self, key: str) -> Mapping[str, str]:
+        if not key.isascii() or any(character.isspace() for character in key):
+            raise ConfigError(f"the API key for {self._whose!r} has a space, a line break or a non-ASCII character in it")
+        if key not in self._seen:
+            self._seen.append(key)
+        return self._auth(key)

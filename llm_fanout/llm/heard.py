@@ -1,0 +1,53 @@
+"""What a streamed answer has said so far, and when."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from .. import clock
+
+Tell = Callable[[str], object]
+
+
+class Heard:
+    """Notes the pieces of one attempt's answer as they come.
+
+    Args:
+        tell: Gets each piece of text as it comes, if anybody wants it.
+
+    Attributes:
+        first: Seconds from the start of the attempt to the first piece of text; None before that.
+        gaps: Seconds between one piece and the next.
+    """
+
+    __slots__ = ("_began", "_last", "_pieces", "_tell", "first", "gaps")
+
+    def __init__(self, tell: Tell | None = None) -> None:
+        self._tell = tell
+        self._began = self._last = clock.now()
+        self._pieces: list[str] = []
+        self.first: float | None = None
+        self.gaps: array[float] = array("d")
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return "".join(self._pieces)
+
+    @property
+    def was_told(self) -> bool:
+        """Whether somebody has seen a piece: then the answer cannot be asked for anew."""
+        return self._tell is not None and self.first is not None
+
+    def hear(self, piece: str) -> None:
+        """One more piece of text."""
+        now = clock.now()
+        if self.first is None:
+            self.first = now - self._began
+        else:
+            self.gaps.append(now - self._last)
+        self._last = now
+        self._pieces.append(piece)
+        if self._tell is not None:
+            self._tell(piece)

@@ -1,0 +1,57 @@
+"""What follows from an answer that came: only one that ended, with something in it, is a success."""
+
+from __future__ import annotations
+
+import time
+
+from ..core.announced import Announced
+from ..core.job import Cost, Outcome
+from ..providers.format import Format
+from ..providers.reply import ProviderError, Reply
+from . import hints, signals
+
+_Flaw = tuple[signals.Reaction, str]
+
+
+def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format) -> Outcome:
+    """What follows from an answer: the Reply as the outcome's value, or why it cannot be used."""
+    if not signals.is_success(status):
+        return signals.of_answer(status, headers, body)
+    announced = hints.announced(headers, time.time())
+    try:
+        reply = form.read(body)
+    except ProviderError:
+        return signals.of_answer(status, headers, body)
+    except ValueError as exc:
+        start = body[:80].decode(errors="replace")
+        message = f"the answer is none of the {form.name} API ({exc}): {start!r}; is base_url right?"
+        return signals.outcome_of(signals.MALFORMED, message, status=status, announced=announced)
+    return of_reply(reply, status=status, announced=announced)
+
+
+def of_reply(reply: Reply, *, status: int | None = None, announced: Announced | None = None) -> Outcome:
+    """What follows from a reply. It is the outcome's value even if it has a flaw: its tokens were used."""
+    flaw = _flaw_in(reply)
+    if flaw is None:
+        outcome = Outcome(announced=announced)
+    else:
+        outcome = signals.outcome_of(*flaw, status=status, partial=reply.text, announced=announced)
+    outcome.value = reply
+    if reply.usage is not None:
+        outcome.used = Cost.of(reply.usage.input_tokens, reply.usage.output_tokens)
+    return outcome
+
+
+def _flaw_in(reply: Reply) -> _Flaw | None:
+    if reply.refusal:
+        return signals.REFUSAL, f"the model refused: {reply.refusal}"
+    if reply.finish_reason == "content_filter":
+        return signals.FILTERED, "the provider's content filter cut the answer; another wording may pass"
+    if reply.finish_reason != "length":
+        if not (reply.text or reply.tool_calls or reply.vector):
+            return signals.EMPTY, "the answer is empty"
+        if any(not call.arguments and call.raw.strip() not in ("", "{}") for call in reply.tool_calls):
+            return signals.MALFORMED, "the answer calls a tool with arguments that are no JSON object"
+    if reply.finish_reason is None:
+        return signals.TRUNCATED, "the answer ended without a finish reason"
+    return None

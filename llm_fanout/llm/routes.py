@@ -1,0 +1,112 @@
+"""The ways to models that a client knows: made on first use, put together to steps, let go of at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ..core.pool import Pool
+from ..core.stated import Limits
+from ..errors import ConfigError
+from ..quotas import quotas
+from . import lanes
+from .calls import Route, Step
+from .endpoint import Endpoint, place_of
+from .wire import Wire
+
+NO_LIMITS = Limits()
+
+Model = str | Endpoint
+
+
+class Routes(Mapping[Endpoint, Route]):
+    """A client's routes by endpoint.
+
+    Args:
+        own: The endpoints of the client's own model.
+        wire: What carries their requests.
+    """
+
+    def __init__(self, own: Sequence[Endpoint], wire: Wire) -> None:
+        self.own = tuple(own)
+        self._wire = wire
+        self._routes: dict[Endpoint, Route] = {}
+        self._steps: dict[tuple[Endpoint, ...], Step] = {}
+
+    def steps(self, model: Model | None, fallbacks: Sequence[Model] = ()) -> Sequence[Step]:
+        """Where a call to `model` (None: the client's own) may be asked, one after another.
+
+        Raises:
+            ConfigError: One of them is not known, or has no key.
+        """
+        return [self._step(self.own if each is None else (self._endpoint(each),)) for each in (model, *fallbacks)]
+
+    def route(self, endpoint: Endpoint) -> Route:
+        """The way to `endpoint`, and a hold on its quota.
+
+        Raises:
+            ConfigError: It is not known, or has no key.
+        """
+        if endpoint not in self._routes:
+            place = place_of(endpoint)
+            way = endpoint.provider
+            if way is None:
+                client = endpoint.client
+                way = lanes.WireLane(self._wire, place) if client is None else lanes.SdkLane(client)
+            hold = quotas.join(place.quota, endpoint.limits or NO_LIMITS, self)
+            self._routes[endpoint] = Route(place, way, hold, endpoint.price)
+        return self._routes[endpoint]
+
+    def close(self) -> None:
+        """Let go of all quotas; the next use joins them again."""
+        for route in self._routes.values():
+            route.hold.leave()
+        self._routes.clear()
+        self._steps.clear()
+
+    def __getitem__(self, endpoint: Endpoint) -> Route:
+        return self._routes[endpoint]
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(list(self._routes))  # a copy, for other threads may add to them
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def _endpoint(self, model: Model) -> Endpoint:
+        """What `model` means here: a name of the client's own is its endpoint, with its limits and its key."""
+        if isinstance(model, Endpoint):
+            return model
+        return next((each for each in self.own if each.model == model), Endpoint(model))
+
+    def _step(self, endpoints: tuple[Endpoint, ...]) -> Step:
+        step = self._steps.get(endpoints)
+        if step is None:
+            routes = [self.route(each) for each in endpoints]
+            quotas = [route.hold.quota for route in routes]
+            step = self._steps[endpoints] = Step(routes, quotas[0] if len(quotas) == 1 else Pool(quotas))
+        return step
+
+
+def own_endpoints(
+    model: Model | Sequence[Model], base_url: str | None, api_key: str | None, limits: Limits
+) -> tuple[Endpoint, ...]:
+    """The endpoints that a client's arguments name.
+
+    Raises:
+        ConfigError: They do not go together, or are none.
+    """
+    if not isinstance(limits, Limits):
+        raise ConfigError(f"limits must be Limits(...), got {limits!r}")
+    models = [model] if isinstance(model, str | Endpoint) else model
+    if not isinstance(models, Sequence) or not models or not all(isinstance(each, str | Endpoint) for each in models):
+        raise ConfigError(f"model must be 'provider/model', an Endpoint, or a list of these, got {model!r}")
+    said = base_url is not None or api_key is not None
+    if said and (len(models) > 1 or isinstance(models[0], Endpoint)):
+        raise ConfigError("an Endpoint has its own base_url and api_key; say them there")
+    endpoints = [
+        each if isinstance(each, Endpoint) else Endpoint(each, base_url=base_url, api_key=api_key) for each in models
+    ]
+    if len(set(endpoints)) < len(endpoints):
+        raise ConfigError(f"the same endpoint is there twice in {models!r}; a second key is another Endpoint(api_key=...)")
+    return tuple(each if each.limits is not None else replace(each, limits=limits) for each in endpoints)

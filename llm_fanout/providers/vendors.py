@@ -1,0 +1,99 @@
+"""Who runs models, where, and how each wants to be spoken to: one row for each name before the slash of "provider/model".
+
+Sources: the openai SDK 3.57 and the anthropic SDK 2.14 (base URLs, environment variables, headers), and Google's page on the
+OpenAI compatibility of the Gemini API, read 2026-11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .chat import Chat
+from .embeddings import Embeddings
+from .format import Format
+from .messages import Messages
+from .reply import Reply
+from .responses import Responses
+
+ANTHROPIC_VERSION = "2023-06-01"  # anthropic SDK 2.14: the header that every request needs
+# Chat models of OpenAI that refuse `max_tokens`: reasoning counts there, so the limit has another name.
+NEWER_FAMILIES = ("o1", "o3", "o4", "gpt-5")
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """One row.
+
+    Attributes:
+        formats: How each of its APIs is written and read, by the name of the API.
+        base_url: Where it is, unless somebody says otherwise.
+        url_in: The environment variables that say otherwise, the first one first.
+        key_in: The environment variables that hold a key.
+        auth: The headers that carry a key.
+        headers: Headers that every request has.
+        headers_in: Environment variables of more headers.
+        prices: What the price list calls it.
+    """
+
+    formats: Mapping[str, Format]
+    base_url: str = ""
+    url_in: tuple[str, ...] = ()
+    key_in: tuple[str, ...] = ()
+    auth: Callable[[str], Mapping[str, str]] = field(default=lambda key: {"Authorization": f"Bearer {key}"})
+    headers: Mapping[str, str] = field(default_factory=dict)
+    headers_in: Mapping[str, str] = field(default_factory=dict)
+    prices: str = ""
+
+
+def wants_newer_word(model: str) -> bool:
+    """Whether `model`, which some server may prefix with its maker, refuses `max_tokens`."""
+    return model.rpartition("/")[2].startswith(NEWER_FAMILIES)
+
+
+_OPENAI_FORMATS: Mapping[str, Format] = {
+    "chat": Chat(newer_word=wants_newer_word),
+    "responses": Responses(),
+    "embeddings": Embeddings(),
+}
+
+VENDORS: Mapping[str, Vendor] = {
+    "openai": Vendor(
+        _OPENAI_FORMATS,
+        base_url="https://api.openai.com/v1",
+        url_in=("OPENAI_BASE_URL",),
+        key_in=("OPENAI_API_KEY",),
+        headers_in={"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"},
+        prices="openai",
+    ),
+    "anthropic": Vendor(
+        {"chat": Messages()},
+        base_url="https://api.anthropic.com",
+        url_in=("ANTHROPIC_BASE_URL",),
+        key_in=("ANTHROPIC_API_KEY",),
+        auth=lambda key: {"x-api-key": key},
+        headers={"anthropic-version": ANTHROPIC_VERSION},
+        prices="anthropic",
+    ),
+    "gemini": Vendor(
+        {"chat": _OPENAI_FORMATS["chat"], "embeddings": _OPENAI_FORMATS["embeddings"]},
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        url_in=("GEMINI_BASE_URL",),
+        key_in=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        prices="google",
+    ),
+    "sim": Vendor(_OPENAI_FORMATS),
+}
+
+# By the name that a Result keeps beside its reply.
+FORMATS: Mapping[str, Format] = {form.name: form for vendor in VENDORS.values() for form in vendor.formats.values()}
+
+
+def decode(raw: bytes, name: str) -> Reply:
+    """What the answer `raw`, which came in the format of that name, says. It was read once, so it can be."""
+    return FORMATS[name].read(raw)
+
+
+def response(raw: bytes, name: str) -> object:
+    """The answer `raw` as the SDK's own object."""
+    return FORMATS[name].response(raw)

@@ -1,0 +1,76 @@
+"""What was used, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .hooks import hook
+
+Price = tuple[float, ...]  # USD per million tokens: input, output[, cached input]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+NO_USAGE = Usage()
+
+
+def cost_of(model: str, usage: Usage, request_size: int | None = None, price: Price | None = None) -> float | None:
+    """USD that `usage` costs on `model`; None if the price is not known, never 0 for that.
+
+    Args:
+        model: Provider and model, "openai/gpt-5-mini".
+        usage: Tokens of one call, or of many of about the same size.
+        request_size: Input tokens of one call: some models cost more above a threshold. By default those of `usage`.
+        price: USD per million tokens, instead of the list price.
+    """
+    size = usage.input_tokens if request_size is None else request_size
+    rates = hook("rates")(model, size) if price is None else [each / 1e6 for each in (*price, price[0])[:3]]
+    if rates is None:
+        return None
+    fresh = usage.input_tokens - usage.cached_tokens
+    return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Tokens that one model reported, by the size of the requests, for prices may depend on it.
+
+    Attributes:
+        model: Provider and model.
+        request_size: Input tokens of each of these requests, rounded down to thousands.
+        calls: How many requests.
+        usage: Their tokens together.
+        price: USD per million tokens, where the endpoint says so; else the list price holds.
+    """
+
+    model: str
+    request_size: int
+    calls: int
+    usage: Usage
+    price: Price | None = None
+
+    @classmethod
+    def of(cls, model: str, usage: Usage, price: Price | None = None) -> Spending:
+        """That of one request."""
+        return cls(model, usage.input_tokens // 1000 * 1000, 1, usage, price)
+
+    @property
+    def cost(self) -> float | None:
+        """USD; None if the price is not known, or no tokens were reported."""
+        return None if self.usage == NO_USAGE else cost_of(self.model, self.usage, self.request_size, self.price)
