@@ -41,6 +41,32 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that the model asks for.
+
+    Attributes:
+        id: What the tool's result refers to.
+        name: The tool's.
+        arguments: What it is to be called with; empty if the model wrote no JSON object.
+        raw: The arguments as the model wrote them.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, object]
+    raw: str
+
+    @classmethod
+    def of(cls, id: str, name: str, raw: str) -> ToolCall:
+        """The call with its arguments read from what the model wrote, whatever that is."""
+        try:
+            arguments = json.loads(raw)
+        except (ValueError, RecursionError):
+            arguments = None
+        return cls(id, name, arguments if isinstance(arguments, dict) else {}, raw)
+
+
 NO_USAGE = Usage()
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100  # characters

@@ -35,7 +35,7 @@ ROWS = {
         "tally",
         "work",
     ),
-    3: ("llm",),
+    3: ("llm", "providers"),
     4: ("__main__", "cli", "report", "rows", "sim"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
