@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 Metric = Literal["latency", "queue_time", "service_time", "ttft", "inter_token"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that the model asks for.
+
+    Attributes:
+        id: What the tool's result refers to.
+        name: The tool's.
+        arguments: What it is to be called with; empty if the model wrote no JSON object.
+        raw: The arguments as the model wrote them.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, object]
+    raw: str
+
+    @classmethod
+    def of(cls, id: str, name: str, raw: str) -> ToolCall:
+        """The call with its arguments read from what the model wrote, whatever that is."""
+        try:
+            arguments = json.loads(raw)
+        except (ValueError, RecursionError):
+            arguments = None
+        return cls(id, name, arguments if isinstance(arguments, dict) else {}, raw)
 
 
 _SHORT = reprlib.Repr()

@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .chat import Chat
-from .embeddings import Embeddings
+from . import FORMATS, messages
 from .format import Format
-from .messages import Messages
 from .reply import Reply
-from .responses import Responses
-
-ANTHROPIC_VERSION = "2023-06-01"  # anthropic SDK 2.14: the header that every request needs
-# Chat models of OpenAI that refuse `max_tokens`: reasoning counts there, so the limit has another name.
-NEWER_FAMILIES = ("o1", "o3", "o4", "gpt-5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +39,11 @@ class Vendor:
     prices: str = ""
 
 
-def wants_newer_word(model: str) -> bool:
-    """Whether `model`, which some server may prefix with its maker, refuses `max_tokens`."""
-    return model.rpartition("/")[2].startswith(NEWER_FAMILIES)
-
-
-_OPENAI_FORMATS: Mapping[str, Format] = {
-    "chat": Chat(newer_word=wants_newer_word),
-    "responses": Responses(),
-    "embeddings": Embeddings(),
-}
+_OPENAI = {name: FORMATS[name] for name in ("chat", "responses", "embeddings")}
 
 VENDORS: Mapping[str, Vendor] = {
     "openai": Vendor(
-        _OPENAI_FORMATS,
+        _OPENAI,
         base_url="https://api.openai.com/v1",
         url_in=("OPENAI_BASE_URL",),
         key_in=("OPENAI_API_KEY",),
@@ -67,26 +51,23 @@ VENDORS: Mapping[str, Vendor] = {
         prices="openai",
     ),
     "anthropic": Vendor(
-        {"chat": Messages()},
+        {"chat": FORMATS["messages"]},
         base_url="https://api.anthropic.com",
         url_in=("ANTHROPIC_BASE_URL",),
         key_in=("ANTHROPIC_API_KEY",),
         auth=lambda key: {"x-api-key": key},
-        headers={"anthropic-version": ANTHROPIC_VERSION},
+        headers={"anthropic-version": messages.VERSION},
         prices="anthropic",
     ),
     "gemini": Vendor(
-        {"chat": _OPENAI_FORMATS["chat"], "embeddings": _OPENAI_FORMATS["embeddings"]},
+        {"chat": FORMATS["chat"], "embeddings": FORMATS["embeddings"]},
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         url_in=("GEMINI_BASE_URL",),
         key_in=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         prices="google",
     ),
-    "sim": Vendor(_OPENAI_FORMATS),
+    "sim": Vendor(_OPENAI),
 }
-
-# By the name that a Result keeps beside its reply.
-FORMATS: Mapping[str, Format] = {form.name: form for vendor in VENDORS.values() for form in vendor.formats.values()}
 
 
 def decode(raw: bytes, name: str) -> Reply:

@@ -1,0 +1,43 @@
+"""What is asked, in the words of no API in particular: those of the OpenAI SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import parts
+
+if TYPE_CHECKING:
+    from .schema import Schema
+
+DECLARATIONS = ("tools", "functions", "response_format")  # parameters that the model reads, and that are paid for as input
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a model.
+
+    Attributes:
+        model: The provider's name of it, "gpt-5-mini".
+        messages: OpenAI's message dicts, in order. For an embedding: one, with the text.
+        params: The SDK's request arguments by name (temperature, tools, ...); `extra_body` goes into the body as it is,
+            `extra_headers` are the sender's business.
+        schema: What the answer has to fit, if anything.
+        stream: Whether the answer is asked for as a stream.
+    """
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    schema: Schema[Any] | None = None
+    stream: bool = False
+
+    def input_tokens(self) -> int:
+        """About how many tokens are sent: messages with their images, audio and files, tools, and the schema."""
+        places = (self.params, self.params.get("extra_body") or {})
+        declared = [place[name] for place in places for name in DECLARATIONS if place.get(name)]
+        if self.schema is not None:
+            declared.append(self.schema.json)
+        messages = sum(parts.tokens_of(message, self.model) for message in self.messages)
+        return messages + sum(map(parts.declared_tokens, declared))
