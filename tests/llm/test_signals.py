@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -616,6 +618,69 @@ def test_exceptions(make: Callable[[], Exception], kind: str, again: Again, rest
 def test_an_endpoint_that_cannot_be_reached_says_what_to_check(exc: Exception, advice: str) -> None:
     """A name that nobody knows, a certificate that nobody trusts: likely the address is wrong."""
     assert error_of(signals.of_exception(exc)).message.endswith(advice)
+
+
+async def ask_over_aiohttp(url: str) -> None:
+    async with aiohttp.ClientSession() as session, session.post(url, data=b"question") as response:
+        await response.read()
+
+
+async def ask_over_httpx2(url: str) -> None:
+    async with httpx2.AsyncClient() as client:
+        await client.post(url, content=b"question")
+
+
+TLS_HELLO = b"\x16"  # RFC 8446, section 5.1: a handshake's first byte
+
+
+@asynccontextmanager
+async def server_that_says(words: bytes) -> AsyncIterator[str]:
+    """The host and port of a server that reads a request, answers with `words` and hangs up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(1) != TLS_HELLO:
+            await reader.readuntil(b"question")
+        writer.write(words)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+
+
+@pytest.mark.parametrize("ask", [ask_over_aiohttp, ask_over_httpx2])
+@pytest.mark.parametrize(
+    ("scheme", "words", "kind", "told", "rest"),
+    [
+        ("http", b"", "connection", 0.0, "outage elsewhere"),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "connection", None, "outage billed elsewhere"),
+        ("https", b"plain", "connection", None, "outage elsewhere"),
+    ],
+)
+async def test_exceptions_of_real_connections(
+    ask: Callable[[str], Awaitable[None]], scheme: str, words: bytes, kind: str, told: float | None, rest: str
+) -> None:
+    """What the libraries raise: closed before an answer, closed in the middle of one, no TLS where it should be."""
+    async with server_that_says(words) as address:
+        with pytest.raises((aiohttp.ClientError, httpx2.HTTPError)) as caught:
+            await ask(f"{scheme}://{address}/")
+
+    outcome = signals.of_exception(caught.value, first=True)
+
+    assert (error_of(outcome).kind, outcome.told, says(outcome)) == (kind, told, rest)
+
+
+@pytest.mark.parametrize("ask", [ask_over_aiohttp, ask_over_httpx2])
+async def test_a_refused_connection_is_not_tried_again_at_once(ask: Callable[[str], Awaitable[None]]) -> None:
+    """Nobody listens: that does not pass within a moment."""
+    async with server_that_says(b"") as address:
+        pass
+    with pytest.raises((aiohttp.ClientError, httpx2.HTTPError)) as caught:
+        await ask(f"http://{address}/")
+
+    outcome = signals.of_exception(caught.value, first=True)
+
+    assert (error_of(outcome).kind, outcome.told, says(outcome)) == ("connection", None, "outage elsewhere")
 
 
 def test_a_connection_that_the_server_had_dropped_is_replaced_at_once() -> None:
