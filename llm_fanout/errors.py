@@ -5,7 +5,7 @@ FanOutError
 |- CallError                       one call failed; on `Result.error`, raised by `Result.value`
 |  |- RateLimited                  the provider asked for patience: retried, and everyone on that quota slows down
 |  |- Unavailable                  timeout, connection, server error: retried
-|  |- BadReply                     an answer that cannot be used (cut, empty, malformed): retried on a small budget
+|  |- BadReply                     an answer that cannot be used (cut, empty, malformed ...): retried on a small budget
 |  |- Rejected                     the call itself is at fault: final
 |  `- Stopped                      not, or not fully, attempted: cancelled, out of time
 `- RunFailed                       what broke a whole run; `.report` holds what was done
@@ -23,14 +23,16 @@ Kind = Literal[
     "server",  # Unavailable
     "truncated",
     "empty",
-    "malformed",  # BadReply (truncated: ended without a finish reason)
+    "malformed",
+    "schema",  # BadReply (truncated: ended without a finish reason)
     "refusal",
     "filtered",
     "invalid",
     "too_large",
     "auth",
     "credit",
-    "exception",  # Rejected
+    "length",
+    "exception",  # Rejected (length: a cut answer that breaks its schema)
     "deadline",
     "cancelled",
     "not_attempted",  # Stopped
@@ -121,8 +123,8 @@ class Unavailable(CallError):
 
 
 class BadReply(CallError):
-    """An answer came and cannot be used: cut off, empty or malformed. May work when asked again. `kind` is
-    "malformed" unless it is said to be "truncated" or "empty".
+    """An answer came and cannot be used: cut off, empty, malformed or not of its schema. May work when asked again.
+    `kind` is "malformed" unless it is said to be "truncated", "empty" or "schema".
     """
 
     kind: Kind = "malformed"
@@ -130,7 +132,7 @@ class BadReply(CallError):
 
 class Rejected(CallError):
     """The provider refused this very call; the same call will be refused again. `kind` is "exception" unless it is said
-    to be "refusal", "filtered", "invalid", "too_large", "auth" or "credit".
+    to be "refusal", "filtered", "invalid", "too_large", "auth", "credit" or "length".
     """
 
     kind: Kind = "exception"
@@ -163,12 +165,14 @@ ERROR_OF_KIND: dict[Kind, type[CallError]] = {
     "truncated": BadReply,
     "empty": BadReply,
     "malformed": BadReply,
+    "schema": BadReply,
     "refusal": Rejected,
     "filtered": Rejected,
     "invalid": Rejected,
     "too_large": Rejected,
     "auth": Rejected,
     "credit": Rejected,
+    "length": Rejected,
     "exception": Rejected,
     "deadline": Stopped,
     "cancelled": Stopped,

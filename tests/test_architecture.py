@@ -91,6 +91,48 @@ def test_the_simulated_provider_knows_nothing_of_the_client(module: Path) -> Non
     assert ours <= SIM_MAY_USE | {"sim"}
 
 
+MAY_JUDGE = {Path("llm/reactions"), Path("llm/signals")}
+LLM = [module for module in MODULES if module.parts[0] in ("llm", "providers") and module not in MAY_JUDGE]
+
+
+def is_a_status(node: ast.AST) -> bool:
+    """Whether an expression is called a status, or the first of some that are."""
+    name = getattr(node, "attr", getattr(node, "id", ""))
+    return name in ("status", "status_code") or (isinstance(node, ast.Tuple) and any(map(is_a_status, node.elts)))
+
+
+def judges_a_status(node: ast.AST) -> bool:
+    """Whether it compares a status, matches on it, or looks it up."""
+    if isinstance(node, ast.Compare):
+        return any(map(is_a_status, [node.left, *node.comparators]))
+    if isinstance(node, ast.Match):
+        return is_a_status(node.subject)
+    if isinstance(node, ast.Subscript):
+        return is_a_status(node.slice)
+    if isinstance(node, ast.BinOp):
+        return is_a_status(node.left) or is_a_status(node.right)
+    looks_up = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("get", "pop", "index")
+    return looks_up and any(map(is_a_status, node.args))
+
+
+@pytest.mark.parametrize("module", LLM, ids=str)
+def test_one_place_looks_at_a_status(module: Path) -> None:
+    """What a status means is the table's to say: elsewhere in the LLM layer it is passed on, and not looked at."""
+    tree = ast.parse((PACKAGE / module).with_suffix(".py").read_text())
+
+    assert [ast.unparse(node) for node in ast.walk(tree) if judges_a_status(node)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["200 <= status < 300", "answer.status_code == 429", "status in TABLE", "TABLE[exc.status]", "TABLE.get(status)",
+     "status // 100", "(status, kind) == (429, None)", "match status:\n    case 429: pass"],
+)  # fmt: skip
+def test_a_look_at_a_status_is_noticed(code: str) -> None:
+    """The check above would see it, however it is written."""
+    assert any(map(judges_a_status, ast.walk(ast.parse(code))))
+
+
 def test_every_module_has_a_row() -> None:
     """A new module is placed before it is used."""
     assert {module.parts[0] for module in MODULES} - {"__init__"} == set(ROW_OF)

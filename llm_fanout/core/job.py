@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .retry import Again, RetryPolicy, Tries
 
@@ -123,6 +123,9 @@ class Outcome:
         pace: Seconds per output token, if it is known.
         value: What it brought; carried, not looked at.
         error: Why it failed; carried, not looked at. None is success.
+        closes: What is of no use any more: the quota, all that its credential opens, or its whole endpoint.
+        closes_at_once: Whether this one answer is proof enough of that.
+        elsewhere: Whether another endpoint may do better.
     """
 
     again: Again = Again.NO
@@ -136,6 +139,9 @@ class Outcome:
     pace: float | None = None
     value: object = None
     error: Exception | None = None
+    closes: Literal["", "quota", "credential", "endpoint"] = ""
+    closes_at_once: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an answer tells of time and quota: how long to wait, which limit was hit, how much is left.
+"""What an answer tells: how long to wait, which limit was hit, how much is left, and its body's own words.
 
 Pure: the wall clock comes in as `wall`, seconds since the epoch. Whatever a header or a body holds, nothing here raises, and
 every figure that comes out is finite and >= 0; what makes no sense was not said. Headers are looked up, never walked
@@ -108,7 +108,7 @@ def limit_hit(headers: Headers, error: Error, text: str, wall: float) -> LimitHi
     the whole limit by itself, "day" a quota that comes back tomorrow.
     """
     quotas = list(_quota_ids(error))
-    if any("PerDay" in quota for quota in quotas):
+    if any("PerDay" in quota for quota in quotas) or _FREE_DAY.search(text):
         return "day"
     if _is_too_large(text):
         return "size"
@@ -131,15 +131,45 @@ def error_in(body: bytes) -> Error:
         return {}
     if isinstance(answer, list) and answer:
         answer = answer[0]
-    error = answer.get("error", answer) if isinstance(answer, dict) else {}
+    if not isinstance(answer, dict):
+        return {}
+    failed = answer.get("response")  # OpenAI's Responses: the event `response.failed` carries the whole response
+    error = (failed if isinstance(failed, dict) and failed.get("error") else answer).get("error", answer)
     return error if isinstance(error, dict) else {"message": error}
 
 
 def text_in(error: Error, body: bytes) -> str:
     """The message, on one line; of a body without one, the body."""
     message = error.get("message") or error.get("detail")
-    text = message if isinstance(message, str) else body[: 2 * TEXT_LIMIT].decode(errors="replace")
-    return " ".join(text[: 2 * TEXT_LIMIT].split())[:TEXT_LIMIT]
+    return one_line(message if isinstance(message, str) else body[: 2 * TEXT_LIMIT].decode(errors="replace"))
+
+
+def one_line(text: str) -> str:
+    """`text` on one line and not too long of it, without control characters: a terminal would obey them."""
+    start = text[: 2 * TEXT_LIMIT]
+    if not start.isprintable():
+        start = "".join(each if each.isprintable() else " " for each in start)
+    return " ".join(start.split())[:TEXT_LIMIT]
+
+
+def words_in(error: Error) -> list[str]:
+    """What went wrong in a word, as each provider calls it, the most precise first; a number is a word, too.
+
+    OpenAI's code is more precise than its type, which is `insufficient_quota` whatever it is that was exceeded.
+    """
+    metadata = _object(error, "metadata")
+    said = (
+        error.get("code"),
+        _object(error, "innererror").get("code"),  # Azure; LiteLLM passes it on, one level down
+        _object(_object(error, "provider_specific_fields"), "innererror").get("code"),
+        _object(error, "details").get("error_code"),  # Anthropic
+        *(detail.get("reason") for detail in _details(error)),  # Google's ErrorInfo
+        *map(metadata.get, ("reason", "limit_source", "error_type")),  # OpenRouter
+        error.get("error_type"),  # OpenRouter, where it speaks Anthropic's language
+        error.get("type"),
+        *metadata,  # OpenRouter: a moderated prompt has `flagged_input`
+    )
+    return [str(word) for word in said if isinstance(word, str | int)]
 
 
 def duration(text: str) -> float | None:
@@ -174,6 +204,7 @@ _RATE = re.compile(
 # OpenAI and Groq: "Request too large for gpt-5 on tokens per min (TPM): Limit 30000, Requested 34307"
 _FIGURES = re.compile(r"\blimit:? (\d[\d,]*).*?\brequested:? (\d[\d,]*)", re.ASCII | re.IGNORECASE)
 _DIMENSIONS = ("requests", "tokens")  # OpenAI's `type` of a refusal
+_FREE_DAY = re.compile("free-models-per-day")  # OpenRouter: Gitlawb/openclaude#936
 
 
 def _windows(headers: Headers, wall: float) -> list[tuple[Dimension, Window]]:
@@ -262,6 +293,12 @@ def _quota_ids(error: Error) -> Iterator[str]:
             quota = violation.get("quotaId") if isinstance(violation, dict) else None
             if isinstance(quota, str):
                 yield quota
+
+
+def _object(error: Error, name: str) -> Error:
+    """The object of that name; empty if there is none."""
+    value = error.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _details(error: Error) -> list[dict[str, Any]]:

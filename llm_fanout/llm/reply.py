@@ -11,6 +11,7 @@ from typing import Any
 from ..core.job import Cost, Outcome
 from ..results import Usage
 from . import hints, signals
+from .reactions import Flaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ProviderError(ValueError):
 
 def outcome_of(status: int, headers: signals.Headers, body: bytes) -> Outcome:
     """What follows from an answer: the Reply as the outcome's value, or why it cannot be used."""
-    if not 200 <= status < 300:
+    if not signals.is_success(status):
         return signals.of_answer(status, headers, body)
     announced = hints.announced(headers, time.time())
     try:
@@ -70,26 +71,26 @@ def outcome_of(status: int, headers: signals.Headers, body: bytes) -> Outcome:
     except (ValueError, RecursionError, TypeError, AttributeError) as exc:
         start = body[:80].decode(errors="replace")
         message = f"the answer is no chat completion ({exc}): {start!r}"
-        return signals.outcome_of(signals.MALFORMED, message, status=status, announced=announced)
+        return signals.unusable("malformed", message, status=status, announced=announced)
     flaw = _flaw_in(reply)
     if flaw is not None:
-        reaction, message, partial = flaw
-        return signals.outcome_of(reaction, message, status=status, partial=partial, announced=announced)
+        kind, message, partial = flaw
+        return signals.unusable(kind, message, status=status, partial=partial, announced=announced)
     usage = reply.usage
     used = None if usage is None else Cost.of(usage.input_tokens, usage.output_tokens)
     return Outcome(value=reply, used=used, announced=announced)
 
 
-def _flaw_in(reply: Reply) -> tuple[signals.Reaction, str, str] | None:
+def _flaw_in(reply: Reply) -> tuple[Flaw, str, str] | None:
     """Why it is no success, and what text there is all the same; only an answer that ended, with something in it, is one."""
     if reply.refusal:
-        return signals.REFUSAL, f"the model refused: {reply.refusal}", ""
+        return "refusal", f"the model refused: {reply.refusal}", ""
     if reply.finish_reason == "content_filter":
-        return signals.FILTERED, "the provider's content filter cut the answer", reply.text
+        return "filtered", "the provider's content filter cut the answer", reply.text
     if not reply.choices or (not reply.text and reply.finish_reason != "length"):
-        return signals.EMPTY, "the answer is empty", ""
+        return "empty", "the answer is empty", ""
     if reply.finish_reason is None:
-        return signals.TRUNCATED, "the answer ended without a finish reason", reply.text
+        return "truncated", "the answer ended without a finish reason", reply.text
     return None
 
 

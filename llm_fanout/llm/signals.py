@@ -1,195 +1,137 @@
-"""What a provider did, and what follows: one table for every lane.
+"""What a provider did, and what follows: every answer, stream and failure becomes an Outcome here, in every lane.
 
-The order of the rules: `x-should-retry`, then the body's own words (a 429 may be an empty account), then the status, and
-for a 429 the limit that it names. Nothing else in the package looks at a status code; `hints` reads waits and windows.
+The order of the rules:
 
-Sources, read 2026-11: the providers' error guides, and `_should_retry` of the openai SDK 3.54; a row with another source
-names it. The reactions to each row:
+1. our own cancellation, which never gets here: `CancelledError` passes, and is nobody's failure;
+2. `x-should-retry`, on whether to try again (the caps still hold), and on nothing else;
+3. the body's own words (a 429 may be an empty account): its codes, then its message;
+4. for a 429, the limit that it names;
+5. the status: an unknown 4xx is final for the call, an unknown 5xx is tried again.
 
-    kind    what the error is called, and with it its class
-    again   which retries it may use up
-    gate    whether everybody on the quota waits, not this call alone
-    shrink  whether fewer calls should be under way at once
-    outage  whether it would look the same if the provider were down; never so where it answered with a refusal
-    spent   whether the reserved tokens may have been used (they are kept then), or surely not
+Headers say only for how long (`hints`). The rows are in `reactions`; nothing else in the package looks at a status.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from errno import EMFILE, ENFILE
 
 from ..core.announced import Announced
 from ..core.job import Cost, Outcome
 from ..core.retry import Again
 from ..errors import ERROR_OF_KIND, Kind
-from . import hints
+from . import hints, reactions
+from .reactions import Flaw, Reaction
+from .redaction import redacted
 
 Headers = hints.Headers
 
-MESSAGE_LIMIT = 500  # characters of the provider's own words in an error
+MESSAGE_LIMIT = 500  # characters of an error that somebody else worded
+WORTH_WAITING: frozenset[Kind] = frozenset({"rate_limited", "credit"})  # kinds whose told wait is worth telling where final
+
+_STATUS = re.compile("[45][0-9]{2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    """One row's right-hand side."""
-
-    kind: Kind
-    again: Again = Again.NO
-    gate: bool = False
-    shrink: bool = False
-    outage: bool = False
-    spent: bool = False
-
-
-RATE = Reaction("rate_limited", Again.PUSHBACK, gate=True)  # so many a minute: it is the pace that was wrong, not the width
-BUSY = Reaction("rate_limited", Again.PUSHBACK, shrink=True)  # so many at once: those under way make room by ending
-WAIT = Reaction("rate_limited", Again.PUSHBACK, gate=True, shrink=True)  # nobody knows which
-SERVER = Reaction("server", Again.TRANSIENT, outage=True)
-UNREADY = Reaction("server", Again.TRANSIENT)  # the server is there, and says that it cannot serve this one now
-TIMEOUT = Reaction("timeout", Again.TRANSIENT, outage=True, spent=True)  # it goes on over there, and is billed
-CONNECTION = Reaction("connection", Again.TRANSIENT, outage=True)
-CUT = Reaction("connection", Again.TRANSIENT, outage=True, spent=True)  # cut in the middle of an answer
-NO_ROOM = Reaction("connection", Again.PUSHBACK, shrink=True)  # our own pool or files: nothing was sent, no try is used up
-INVALID = Reaction("invalid")
-AUTH = Reaction("auth")
-CREDIT = Reaction("credit")
-TOO_LARGE = Reaction("too_large")
-FILTERED = Reaction("filtered", spent=True)
-REFUSAL = Reaction("refusal", spent=True)
-MALFORMED = Reaction("malformed", Again.BAD_REPLY, spent=True)
-EMPTY = Reaction("empty", Again.BAD_REPLY, spent=True)
-TRUNCATED = Reaction("truncated", Again.BAD_REPLY, spent=True)
-OUR_FAULT = Reaction("exception")
-
-# What the body says went wrong, in a word: see `_words_of`.
-CODES: dict[str, Reaction] = {
-    "insufficient_quota": CREDIT,  # OpenAI, as are those without another name
-    "billing_hard_limit_reached": CREDIT,
-    "billing_not_active": CREDIT,
-    "credit_balance_exhausted": CREDIT,
-    "context_length_exceeded": TOO_LARGE,
-    "string_above_max_length": TOO_LARGE,
-    "content_filter": Reaction("filtered"),
-    "content_policy_violation": Reaction("filtered"),
-    "invalid_api_key": AUTH,
-    "slow_down": BUSY,
-    "server_is_overloaded": BUSY,
-    "exceed_context_size_error": TOO_LARGE,  # llama.cpp
-    "overloaded_error": BUSY,  # Anthropic
-    "billing_error": CREDIT,  # Anthropic, with 402
-    "enforced_spend_limit_reached": CREDIT,  # Anthropic, rate limits page: a 429 until the month ends
-    "capacity_exceeded": BUSY,  # Groq, with 498
-    "weight_exceeds_budget": TOO_LARGE,  # OpenRouter, limits page, as are the next: this call by itself costs too much
-    "openrouter_in_flight_budget": WAIT,  # those under way have to be paid for first
-    "openrouter_credits": CREDIT,
-    "openrouter_key_limit": CREDIT,
-    "openrouter_workspace_budget": CREDIT,
-    "openrouter_guardrail_budget": CREDIT,
-    "openrouter_free_tier_daily": CREDIT,
-}
-# OpenAI, error codes page: organization_spend_limit_exceeded, project_usage_limit_exceeded and the like, all with 429
-SPENT_UP = ("_spend_limit_exceeded", "_usage_limit_exceeded")
-
-STATUSES: dict[int, Reaction] = {
-    401: AUTH,
-    402: CREDIT,
-    403: AUTH,
-    408: UNREADY,
-    409: UNREADY,
-    413: TOO_LARGE,
-    425: UNREADY,
-    498: BUSY,  # Groq: capacity exceeded
-    499: UNREADY,
-    501: UNREADY,  # a server that does not know the method is up; so for 505
-    505: UNREADY,
-    529: BUSY,  # Anthropic: overloaded
-}
-# The limit that a 429 names.
-LIMITS: dict[hints.LimitHit, Reaction] = {
-    "day": CREDIT,  # Gemini quotaId "...PerDay...": its RetryInfo names seconds all the same
-    "size": TOO_LARGE,  # OpenAI and Groq "Limit 30000, Requested 34307": it will never fit
-    "concurrency": BUSY,  # LiteLLM max_parallel_requests says 60 s, yet the next place is free when a call ends
-    "rate": RATE,  # remaining: 0 in the headers, "tokens per min", Gemini quotaId "...PerMinute..."
-}
-
-# Exceptions by class name, looked up along the class's ancestors and then along the chain of causes. Names, so that no
-# library is imported to ask: aiohttp's first, then those that httpx and httpx2 share, then the standard library's.
-EXCEPTIONS: dict[str, Reaction] = {
-    "ReplyTooLarge": Reaction("malformed", spent=True),  # ours, of the wire; asking again would cost as much again
-    "ConnectionTimeoutError": CONNECTION,
-    "ServerTimeoutError": TIMEOUT,
-    "ClientConnectorError": CONNECTION,
-    "ClientPayloadError": CUT,
-    "ServerDisconnectedError": CONNECTION,
-    "ClientOSError": CONNECTION,
-    "InvalidURL": INVALID,
-    "InvalidUrlClientError": INVALID,
-    "ClientError": CONNECTION,
-    "ConnectTimeout": CONNECTION,
-    "PoolTimeout": NO_ROOM,
-    "TimeoutException": TIMEOUT,
-    "RemoteProtocolError": CUT,
-    "ReadError": CUT,
-    "TransportError": CONNECTION,
-    "UnsupportedProtocol": INVALID,
-    "APIResponseValidationError": MALFORMED,
-    "JSONDecodeError": MALFORMED,
-    "UnicodeDecodeError": MALFORMED,
-    "TimeoutError": TIMEOUT,
-    "OSError": CONNECTION,
-}
-# The SDK's own classes are asked last: over its aiohttp backend every broken connection is an APITimeoutError.
-WRAPPERS: dict[str, Reaction] = {"APITimeoutError": TIMEOUT, "APIConnectionError": CONNECTION}
+def is_success(status: int) -> bool:
+    """Whether an answer of this HTTP status is one to the question."""
+    return 200 <= status < 300
 
 
 def of_answer(status: int, headers: Headers, body: bytes) -> Outcome:
     """What follows from an answer that is an error.
 
     Args:
-        status: The HTTP status; 200 for an answer that carries an `error` object.
+        status: The HTTP status; a success only if the answer carries an `error` object.
         headers: As they came; names in any case.
         body: As it came: JSON in one of the providers' shapes, HTML, or nothing.
     """
+    return _of_error(status, headers, body, otherwise="malformed")
+
+
+def of_event(headers: Headers, data: bytes, partial: str = "") -> Outcome:
+    """What follows from an error event in a stream that had begun as a success.
+
+    Args:
+        headers: The answer's.
+        data: The event's: the same JSON that an answer with an error has for a body.
+        partial: The text that had come before.
+    """
+    return _of_error(200, headers, data, otherwise="truncated", partial=partial)
+
+
+def unusable(
+    kind: Flaw, why: str, *, status: int | None = None, partial: str = "", announced: Announced | None = None
+) -> Outcome:
+    """What follows from an answer that came as a success, or from a stream that began as one, and is none.
+
+    Args:
+        kind: What is wrong; "truncated" for a stream that broke off, or has a chunk that cannot be read.
+        why: The same in a sentence.
+        partial: The text that there is all the same.
+        announced: What its headers say of the quota.
+    """
+    return _outcome(reactions.FLAWS[kind], hints.one_line(why), status=status, partial=partial, announced=announced)
+
+
+def of_exception(exc: BaseException, *, partial: str = "", first: bool = False) -> Outcome:
+    """What follows from a call that ended without an answer, or in the middle of one.
+
+    The exception itself is not kept: those of HTTP libraries and SDKs hold the request, and with it the API key.
+
+    Args:
+        partial: The text that had come before.
+        first: Whether nothing has gone wrong with this call yet: if a connection broke before any answer, the next try
+            is made at once then, for most likely the server had dropped it while it was idle.
+    """
+    chain = _chain(exc)
+    reaction = _reaction_to(chain)
+    words = " <- ".join(f"{type(each).__name__}: {each}".rstrip(": ") for each in chain)
+    outcome = _outcome(reaction, hints.one_line(words), partial=partial)
+    outcome.heard = False
+    if first and reaction.retry_now:
+        outcome.told = 0.0
+    return outcome
+
+
+def timed_out(seconds: float, partial: str = "") -> Outcome:
+    """What follows from an attempt that took longer than its timeout."""
+    why = f"no answer within {seconds:g} s; raise timeout= if answers need longer"
+    return _outcome(reactions.TIMEOUT, why, partial=partial)
+
+
+def stalled(seconds: float, partial: str = "") -> Outcome:
+    """What follows from a stream in which nothing came for so long, or nothing but comments that keep it open."""
+    why = (
+        f"the stream stalled: nothing of the answer came for {seconds:g} s; raise timeout's read if it may pause for longer"
+    )
+    return _outcome(reactions.TIMEOUT, why, partial=partial)
+
+
+def _of_error(status: int, headers: Headers, body: bytes, *, otherwise: Flaw, partial: str = "") -> Outcome:
     lower = {name.lower(): value for name, value in headers.items()}
     error, wall = hints.error_in(body), time.time()
     text = hints.text_in(error, body)
     told = hints.told_wait(lower, error, text, wall)
-    limit = hints.limit_hit(lower, error, text, wall)
-    reaction = _body_says(status, error, text) or _status_says(status, limit, told)
-    reaction = _obeying(lower.get("x-should-retry"), reaction)
-    return outcome_of(
-        reaction,
-        f"{status} from the provider: {text[:MESSAGE_LIMIT] or '(an empty body)'}",
+    meant = _meant(status, error)
+    limit = hints.limit_hit(lower, error, text, wall) if meant == 429 else None
+    reaction = _body_says(meant, error, text) or _status_says(meant, limit, told)
+    if reaction is None or (is_success(status) and reaction is reactions.SERVER):
+        reaction = reactions.FLAWS[otherwise]  # a server that begins an answer is not down, whatever broke in the middle
+    waits = reaction.again is not Again.NO or reaction.kind in WORTH_WAITING
+    return _outcome(
+        _obeying(lower.get("x-should-retry"), reaction),
+        _message(status, lower.get("location"), text),
         status=status,
-        told=None if reaction.again is Again.NO else told,
+        told=told if waits else None,
+        partial=partial,
         announced=hints.announced(lower, wall),
     )
 
 
-def of_exception(exc: BaseException) -> Outcome:
-    """What follows from a call that ended without an answer.
-
-    The exception itself is not kept: those of HTTP libraries and SDKs hold the request, and with it the API key.
-    """
-    chain = _chain(exc)
-    if any(map(_is_out_of_files, chain)):
-        reaction = NO_ROOM
-    else:
-        reaction = _known(chain, EXCEPTIONS) or _known(chain, WRAPPERS) or OUR_FAULT
-    outcome = outcome_of(reaction, " <- ".join(f"{type(each).__name__}: {each}".rstrip(": ") for each in chain))
-    outcome.heard = False
-    return outcome
-
-
-def timed_out(seconds: float) -> Outcome:
-    """What follows from an attempt that took longer than its timeout."""
-    return outcome_of(TIMEOUT, f"no answer within {seconds:g} s; raise timeout= if answers need longer")
-
-
-def outcome_of(
+def _outcome(
     reaction: Reaction,
     message: str,
     *,
@@ -198,7 +140,10 @@ def outcome_of(
     partial: str = "",
     announced: Announced | None = None,
 ) -> Outcome:
-    """The outcome that says `reaction`, with its error."""
+    """The outcome that says `reaction`, with its error. What has come of an answer was paid for."""
+    said = redacted(message)[:MESSAGE_LIMIT]  # not cut before that: half a URL does not look like one
+    if reaction.advice:
+        said = f"{said.rstrip('. ')}; {reaction.advice}"
     return Outcome(
         reaction.again,
         told=told,
@@ -206,44 +151,63 @@ def outcome_of(
         shrink=reaction.shrink,
         outage=reaction.outage,
         announced=announced,
-        used=None if reaction.spent else Cost(tokens=0.0),
-        error=ERROR_OF_KIND[reaction.kind](message, kind=reaction.kind, status=status, retry_after=told, partial=partial),
+        used=None if reaction.spent or partial else Cost(tokens=0.0),
+        error=ERROR_OF_KIND[reaction.kind](said, kind=reaction.kind, status=status, retry_after=told, partial=partial),
+        closes=reaction.closes,
+        closes_at_once=reaction.closes_at_once,
+        elsewhere=reaction.elsewhere,
     )
+
+
+def _message(status: int, location: str | None, text: str) -> str:
+    if 300 <= status < 400:
+        # It would take the key along. Where it leads tells what is wrong with base_url; its query may hold a secret.
+        where = "" if location is None else f" to {re.split('[?#]', hints.one_line(location))[0]}"
+        return f"{status} from the provider: a redirect{where}, which is not followed"
+    inside = "an error inside a " if is_success(status) else ""
+    return f"{inside}{status} from the provider: {text or '(an empty body)'}"
+
+
+def _meant(status: int, error: hints.Error) -> int:
+    """The status that the answer should have had: the error inside a success may say so."""
+    if not is_success(status):
+        return status
+    for word in hints.words_in(error):
+        if word in reactions.STATUS_OF:
+            return reactions.STATUS_OF[word]
+        if _STATUS.fullmatch(word):
+            return int(word)
+    return status
 
 
 def _body_says(status: int, error: hints.Error, text: str) -> Reaction | None:
     """The reaction to the body's own words; None if the table has none of them."""
-    for word in _words_of(error):
-        if word in CODES:
-            return CODES[word]
-        if word.endswith(SPENT_UP):
-            return CREDIT
-    # Gemini "The model is overloaded", OpenAI "The engine is currently overloaded"
-    return BUSY if status in (429, 503) and "overloaded" in text.lower() else None
+    for word in hints.words_in(error):
+        if word in reactions.CODES:
+            return reactions.CODES[word]
+        if word.endswith(reactions.SPENT_UP):
+            return reactions.CREDIT
+    for statuses, pattern, reaction in reactions.TEXTS:
+        if status in statuses and pattern.search(text):
+            return reaction
+    return None
 
 
-def _words_of(error: hints.Error) -> list[str]:
-    """The most precise word first: OpenAI's code is `insufficient_quota` in type, whatever it is that was exceeded."""
-    details, metadata = error.get("details"), error.get("metadata")
-    anthropic = details.get("error_code") if isinstance(details, dict) else None
-    openrouter = (metadata.get("reason"), metadata.get("limit_source")) if isinstance(metadata, dict) else ()
-    return [word for word in (error.get("code"), anthropic, *openrouter, error.get("type")) if isinstance(word, str)]
-
-
-def _status_says(status: int, limit: hints.LimitHit | None, told: float | None) -> Reaction:
+def _status_says(status: int, limit: hints.LimitHit | None, told: float | None) -> Reaction | None:
+    """The reaction to a status by itself; None for a success, which says nothing of the error in it."""
     if status == 429 and limit is not None:
-        return LIMITS[limit]
+        return reactions.LIMITS[limit]
     if status == 429:
         # A time without a reason is an instruction to all. Refused again after that, there were too many at once; but one
         # answer cannot know that it is the second.
-        return WAIT if told is None else RATE
+        return reactions.WAIT if told is None else reactions.RATE
     if status == 402 and told is not None:
-        return WAIT  # OpenRouter: what is under way has used up the balance for now
-    if status in STATUSES:
-        return STATUSES[status]
+        return reactions.WAIT  # OpenRouter: what is under way has used up the balance for now
+    if status in reactions.STATUSES:
+        return reactions.STATUSES[status]
     if status < 400:
-        return MALFORMED  # an error object inside a success, or a redirect, which is not followed
-    return SERVER if status >= 500 else INVALID
+        return reactions.WRONG_URL if status >= 300 else None
+    return reactions.SERVER if status >= 500 else reactions.INVALID
 
 
 def _obeying(should_retry: str | None, reaction: Reaction) -> Reaction:
@@ -251,7 +215,7 @@ def _obeying(should_retry: str | None, reaction: Reaction) -> Reaction:
     if should_retry == "false":
         return replace(reaction, again=Again.NO)
     if should_retry == "true" and reaction.again is Again.NO:
-        return replace(reaction, again=Again.TRANSIENT)
+        return replace(reaction, again=Again.TRANSIENT, closes="", closes_at_once=False)
     return reaction
 
 
@@ -269,9 +233,23 @@ def _cause_of(exc: BaseException) -> BaseException | None:
     return exc.__cause__ or exc.__context__
 
 
+def _reaction_to(chain: list[BaseException]) -> Reaction:
+    if any(map(_is_out_of_files, chain)):
+        return reactions.NO_ROOM
+    if any(map(_is_unanswered, chain)):
+        return reactions.RESET
+    found = (_known(chain, table) for table in (reactions.CAUSES, reactions.EXCEPTIONS, reactions.WRAPPERS))
+    return next((reaction for reaction in found if reaction is not None), reactions.OUR_FAULT)
+
+
 def _is_out_of_files(exc: BaseException) -> bool:
     """By number, or by what it says: asyncio and aiohttp make one OSError of several, without a number."""
     return isinstance(exc, OSError) and (exc.errno in (EMFILE, ENFILE) or "too many open files" in str(exc).lower())
+
+
+def _is_unanswered(exc: BaseException) -> bool:
+    """By what it says: to httpx and httpx2 it is of the class of answers that were cut."""
+    return type(exc).__name__ == "RemoteProtocolError" and "without sending a response" in str(exc)
 
 
 def _known(chain: list[BaseException], table: Mapping[str, Reaction]) -> Reaction | None:

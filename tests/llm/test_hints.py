@@ -277,6 +277,12 @@ def test_googles_retry_info(details: Any, seconds: float) -> None:
             "",
             "day",
         ),
+        (
+            {},
+            {},
+            "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day",
+            "day",
+        ),
         ({}, {"details": [{"violations": 5}]}, "Resource has been exhausted (e.g. check quota).", None),
         ({"x-ratelimit-remaining-requests": "3"}, {"type": "rate_limit_error"}, "Rate limit exceeded", None),
         ({"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}, {}, "", None),
@@ -355,9 +361,44 @@ def test_no_error_object_can_break_it(error: dict[str, Any]) -> None:
         (b"<html>\n  <h1>Bad   Gateway</h1></html>", "<html> <h1>Bad Gateway</h1></html>"),
         (b"\xff", "\ufffd"),
         (b"[]", "[]"),
+        (b"1", "1"),
+        (b'{"type": "error", "code": "x", "message": "an event"}', "an event"),
+        (b'{"type": "response.failed", "response": {"error": {"message": "Responses"}}}', "Responses"),
+        (b'{"response": {"error": null}, "message": "of its own"}', "of its own"),
+        (b'{"error": {"message": "\\u001b[31mred\\u0007 \\u202eback\\u2028"}}', "[31mred back"),
         (json.dumps({"message": "x" * 9000}).encode(), "x" * hints.TEXT_LIMIT),
     ],
 )
 def test_messages_are_found_where_they_are(content: bytes, says: str) -> None:
     """Every provider's shape, and whatever is none."""
     assert hints.text_in(hints.error_in(content), content) == says
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({}, []),
+        ({"code": "x", "type": "y", "param": "z"}, ["x", "y"]),
+        ({"code": None, "type": ["y"]}, []),
+        ({"code": 429, "type": "y"}, ["429", "y"]),
+        ({"code": "c", "innererror": {"code": "i", "content_filter_result": {}}}, ["c", "i"]),
+        ({"code": "400", "provider_specific_fields": {"innererror": {"code": "i"}}}, ["400", "i"]),
+        ({"type": "t", "details": {"error_code": "e"}}, ["e", "t"]),
+        ({"code": 400, "details": [{"reason": "r"}, {"retryDelay": "1s"}, "odd"]}, ["400", "r"]),
+        ({"code": 402, "metadata": {"limit_source": "s", "reason": "r"}}, ["402", "r", "s", "limit_source", "reason"]),
+        ({"code": 429, "metadata": {"error_type": "e"}}, ["429", "e", "error_type"]),
+        ({"error_type": "e", "type": "t"}, ["e", "t"]),
+        ({"code": 403, "metadata": {"flagged_input": "...", "reasons": ["x"]}}, ["403", "flagged_input", "reasons"]),
+        ({"metadata": "odd", "innererror": 5, "details": 5, "provider_specific_fields": []}, []),
+    ],
+)
+def test_what_went_wrong_in_a_word(error: dict[str, Any], words: list[str]) -> None:
+    """Each provider's own place for it, the most precise first; what is no word is none."""
+    assert hints.words_in(error) == words
+
+
+@given(st.dictionaries(st.sampled_from(["code", "type", "details", "metadata", "innererror", "reason"]), JSON))
+def test_no_error_object_can_break_the_words(error: dict[str, Any]) -> None:
+    """Any JSON gives words."""
+    for each in (error, {"details": error}, {"details": [error]}, {"metadata": error}, {"innererror": error}):
+        assert all(isinstance(word, str) for word in hints.words_in(each))
