@@ -58,7 +58,7 @@ class HttpProvider:
         except CallError as exc:  # a parameter that this API cannot take
             return Outcome(error=exc)
         except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
-            return signals.of_exception(exc)
+            return signals.of_exception(exc, partial=heard.text, first=heard.first_try)
 
     async def _listen(self, answer: Answer, silence: float, heard: Heard) -> Outcome:
         """Read a stream to its end; what was said before a failure is kept."""
@@ -68,10 +68,10 @@ class HttpProvider:
         except _Stalled:
             return signals.stalled(silence, heard.text)
         except ProviderError as exc:
-            return signals.of_answer(answer.status, answer.headers, exc.body, partial=heard.text)
+            return signals.of_event(answer.headers, exc.body, heard.text)
         except ValueError as exc:
-            message = f"the stream is none of the {self._form.name} API ({exc})"
-            return signals.outcome_of(signals.TRUNCATED, message, status=answer.status, partial=heard.text)
+            why = f"the stream broke off: {exc}"
+            return signals.unusable("truncated", why, status=answer.status, partial=heard.text)
         return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), self._form)
 
 

@@ -13,7 +13,7 @@ from ..core.retry import RetryPolicy
 from ..errors import CallError, Rejected
 from ..providers.reply import Reply
 from ..providers.request import Request
-from ..providers.schema import Schema
+from ..providers.schema import Schema, in_words, repair
 from ..quotas import Hold
 from ..results import Result
 from ..spending import Price, Spending
@@ -192,7 +192,7 @@ class PromptCall:
 
     def _request_for(self, route: Route) -> Request:
         request = replace(self.request, model=route.place.model)
-        return request if route.takes_schemas or request.schema is None else request.schema.in_words(request)
+        return request if route.takes_schemas or request.schema is None else in_words(request)
 
     def _book(self, outcome: Outcome, route: Route, seconds: float) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
@@ -217,7 +217,7 @@ class PromptCall:
         except ValueError as exc:
             if reply.finish_reason == "length":
                 return signals.misfit(outcome, signals.LENGTH, f"the answer was cut at its max_tokens and breaks its schema: {exc}")
-            self.request = schema.repair(self.request, reply.text, str(exc))
+            self.request = repair(self.asked, reply.text, str(exc))
             return self._again(signals.misfit(outcome, signals.SCHEMA, f"the answer does not fit its schema: {exc}"))
         return outcome
 

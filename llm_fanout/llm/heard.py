@@ -15,15 +15,17 @@ class Heard:
 
     Args:
         tell: Gets each piece of text as it comes, if anybody wants it.
+        first_try: Whether nothing has gone wrong with the call yet.
 
     Attributes:
         first: Seconds from the start of the attempt to the first piece of text; None before that.
         gaps: Seconds between one piece and the next.
     """
 
-    __slots__ = ("_began", "_last", "_pieces", "_tell", "first", "gaps")
+    __slots__ = ("_began", "_last", "_pieces", "_tell", "first", "first_try", "gaps")
 
-    def __init__(self, tell: Tell | None = None) -> None:
+    def __init__(self, tell: Tell | None = None, *, first_try: bool = True) -> None:
+        self.first_try = first_try
         self._tell = tell
         self._began = self._last = clock.now()
         self._pieces: list[str] = []

@@ -9,8 +9,7 @@ from ..core.job import Cost, Outcome
 from ..providers.format import Format
 from ..providers.reply import ProviderError, Reply
 from . import hints, signals
-
-_Flaw = tuple[signals.Reaction, str]
+from .reactions import Flaw
 
 
 def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format) -> Outcome:
@@ -24,8 +23,8 @@ def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format) 
         return signals.of_answer(status, headers, body)
     except ValueError as exc:
         start = body[:80].decode(errors="replace")
-        message = f"the answer is none of the {form.name} API ({exc}): {start!r}; is base_url right?"
-        return signals.outcome_of(signals.MALFORMED, message, status=status, announced=announced)
+        why = f"the answer is none of the {form.name} API ({exc}): {start!r}"
+        return signals.unusable("malformed", why, status=status, announced=announced)
     return of_reply(reply, status=status, announced=announced)
 
 
@@ -35,23 +34,25 @@ def of_reply(reply: Reply, *, status: int | None = None, announced: Announced | 
     if flaw is None:
         outcome = Outcome(announced=announced)
     else:
-        outcome = signals.outcome_of(*flaw, status=status, partial=reply.text, announced=announced)
+        outcome = signals.unusable(*flaw, status=status, partial=reply.text, announced=announced)
     outcome.value = reply
     if reply.usage is not None:
         outcome.used = Cost.of(reply.usage.input_tokens, reply.usage.output_tokens)
     return outcome
 
 
-def _flaw_in(reply: Reply) -> _Flaw | None:
+def _flaw_in(reply: Reply) -> tuple[Flaw, str] | None:
+    """What is wrong with a reply, and why; None if nothing is."""
     if reply.refusal:
-        return signals.REFUSAL, f"the model refused: {reply.refusal}"
+        return "refusal", f"the model refused: {reply.refusal}"
     if reply.finish_reason == "content_filter":
-        return signals.FILTERED, "the provider's content filter cut the answer; another wording may pass"
-    if reply.finish_reason != "length":
-        if not (reply.text or reply.tool_calls or reply.vector):
-            return signals.EMPTY, "the answer is empty"
-        if any(not call.arguments and call.raw.strip() not in ("", "{}") for call in reply.tool_calls):
-            return signals.MALFORMED, "the answer calls a tool with arguments that are no JSON object"
+        return "filtered", "the provider's content filter cut the answer"
     if reply.finish_reason is None:
-        return signals.TRUNCATED, "the answer ended without a finish reason"
+        return "truncated", "the answer ended without a finish reason"
+    if reply.finish_reason == "length":
+        return None  # cut where it was told to be, be it before the first word
+    if not (reply.text or reply.tool_calls or reply.vector):
+        return "empty", "the answer is empty"
+    if any(not call.arguments and call.raw.strip() not in ("", "{}") for call in reply.tool_calls):
+        return "malformed", "the answer calls a tool with arguments that are no JSON object"
     return None
