@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from math import inf
 from typing import Any, TypeVar
@@ -16,8 +16,8 @@ from llm_fanout import clock
 from llm_fanout.core.job import Attempt, Job, Outcome, Verdict
 from llm_fanout.core.quota import Quota
 from llm_fanout.errors import Unavailable
-from llm_fanout.llm.prompt import Request
 from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import Answer
 
 T = TypeVar("T")
 Simulate = Callable[[Callable[[], Coroutine[Any, Any, T]]], T]
@@ -96,11 +96,16 @@ class FakeProvider:
         self.asked: list[tuple[float, str]] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.timeouts: list[Timeouts] = []
+        self.bodies: list[Mapping[str, Any]] = []
         self.running = 0
         self.most = 0
 
-    async def send(self, request: Request, timeouts: Timeouts) -> tuple[int, dict[str, str], bytes]:
-        text = request.messages[-1]["content"]
+    @asynccontextmanager
+    async def open(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AsyncIterator[Answer]:
+        text = body["messages"][-1]["content"]
+        self.bodies.append(body)
         self.asked.append((clock.now(), text))
         self.timeouts.append(timeouts)
         self.running += 1
@@ -109,11 +114,22 @@ class FakeProvider:
             await asyncio.sleep(self.seconds)
         finally:
             self.running -= 1
-        return self.answers.pop(0) if self.answers else (200, {}, json.dumps(completion(text)).encode())
+        answer = self.answers.pop(0) if self.answers else (200, {}, json.dumps(completion(text)).encode())
+        yield answer_of(*answer)
 
     def count(self, name: str, until: float = inf) -> int:
         """How many prompts that begin with `name` were asked before the instant `until`."""
         return sum(text.startswith(name) for at, text in self.asked if at < until)
+
+
+def answer_of(status: int, headers: Mapping[str, str], *chunks: bytes) -> Answer:
+    """An answer as a lane gives it, its body in these chunks."""
+
+    async def each() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return Answer(status, headers, each())
 
 
 async def consume(run: Awaitable[T]) -> T:

@@ -72,7 +72,7 @@ class HttpProvider:
         except ValueError as exc:
             why = f"the stream broke off: {exc}"
             return signals.unusable("truncated", why, status=answer.status, partial=heard.text)
-        return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), self._form)
+        return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), self._form, streamed=True)
 
 
 class FunctionProvider:
@@ -101,9 +101,7 @@ class _Stalled(Exception):
     """A stream said nothing for too long."""
 
 
-async def _follow(
-    chunks: AsyncIterator[bytes], assembler: Assembler, silence: float, hear: Callable[[str], object]
-) -> None:
+async def _follow(chunks: AsyncIterator[bytes], assembler: Assembler, silence: float, hear: Callable[[str], object]) -> None:
     """Feed `assembler` with a stream until its end; raises _Stalled, and what the assembler raises."""
     time = asyncio.get_running_loop().time
     try:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import clock
 from ..core.job import Cost, Outcome
 from ..core.quota import Quota
-from ..core.retry import RetryPolicy
+from ..core.retry import Again, RetryPolicy
 from ..errors import CallError, Rejected
 from ..providers.reply import Reply
 from ..providers.request import Request
-from ..providers.schema import Schema, in_words, repair
+from ..providers.schema import Schema, repair
 from ..quotas import Hold
 from ..results import Result
-from ..spending import Price, Spending
+from ..spending import NO_USAGE, Price, Spending
 from ..work import Timing
 from . import signals
-from .asking import FunctionProvider, HttpProvider, Provider
+from .asking import Provider
 from .endpoint import Place
 from .heard import Heard, Tell
-from .lanes import Lane
 from .prompt import Prompt, Settings
-
-if TYPE_CHECKING:
-    from .endpoint import Function
+from .reactions import Flaw
 
 FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
 MEMORY = 20  # answers after which one more counts a twentieth
@@ -47,11 +44,12 @@ class OutputGuess:
 
 @dataclass(slots=True, eq=False)
 class Route:
-    """A way to a model: where it is, how to get there, and the quota on it.
+    """A way to a model: where it is, who answers there, and the quota on it.
 
     Attributes:
         place: Where it is.
-        way: How requests get there, or the function that answers them.
+        provider: Gives who answers there, asked through the API of that name, or, with None, as the endpoint says. Raises
+            ConfigError if there is no such API.
         hold: The quota.
         price: What it costs, if the endpoint says so.
         output: How long its answers are.
@@ -59,23 +57,16 @@ class Route:
     """
 
     place: Place
-    way: Lane | Function
+    provider: Callable[[str | None], Provider]
     hold: Hold
     price: Price | None = None
     output: OutputGuess = field(default_factory=OutputGuess)
     takes_schemas: bool = True
-    _providers: dict[str | None, Provider] = field(default_factory=dict)
 
-    def provider(self, api: str | None) -> Provider:
-        """Who answers here, asked through `api`, or as the endpoint says.
-
-        Raises:
-            ConfigError: This provider has no such API.
-        """
-        if api not in self._providers:
-            own = callable(self.way)
-            self._providers[api] = FunctionProvider(self.way) if own else HttpProvider(self.way, self.place.format(api))
-        return self._providers[api]
+    def blot(self, text: str) -> str:
+        """`text` without the key."""
+        credential = self.place.credential
+        return text if credential is None else credential.blot(text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,25 +79,19 @@ class Step:
     """
 
     routes: Sequence[Route]
-    source: Source
+    source: Quota
 
-    def cost_of(self, request: Request, most: int | None) -> Cost:
-        """What one attempt reserves: the input's tokens, and the most (or else the likely) tokens of an answer.
-
-        Raises:
-            Rejected: It is more than the quota has in a whole minute, so it could never start.
-        """
+    def cost_of(self, request: Request) -> Cost:
+        """What one attempt reserves: the input's tokens, and the most (or else the likely) tokens of an answer."""
         if not any(route.hold.quota.counts_tokens for route in self.routes):
             return Cost()
+        most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
         output = max(route.output.tokens for route in self.routes) if most is None else float(most)
-        cost = Cost.of(float(request.input_tokens()), output)
-        if not any(route.hold.quota.fits_ever(cost) for route in self.routes):
-            raise Rejected(
-                f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
-                "in a minute; shorten the prompt, lower max_tokens or raise tpm",
-                kind="too_large",
-            )
-        return cost
+        return Cost.of(float(request.input_tokens()), output)
+
+    def fits_ever(self, cost: Cost) -> bool:
+        """Whether `cost` can be granted here at all."""
+        return any(route.hold.quota.fits_ever(cost) for route in self.routes)
 
 
 @dataclass(slots=True, eq=False)
@@ -117,26 +102,46 @@ class PromptCall:
         prompt: As handed in.
         id: Its own, or its position.
         steps: Where it may be asked, one after another.
-        request: What is asked; each route puts its own model in.
+        asked: What is asked; each route puts its own model in.
         settings: How hard to try.
         rank: How urgent it is.
         api: What it is asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
+
+    Raises:
+        Rejected: It needs more tokens than pass in a minute anywhere, so it could never start.
     """
 
     prompt: Prompt
     id: str | int
     steps: Sequence[Step]
-    choices: Sequence[Choice]
-    request: Request
+    asked: Request
     settings: Settings
     rank: int
     api: str | None = None
     tell: Tell | None = None
+    cost: Cost = field(init=False)
+    _request: Request = field(init=False)  # `asked`, or the last repair of it
     _route: Route | None = None  # the one that was asked last
     _heard: Heard | None = None
+    _failed: bool = False  # whether anything has gone wrong yet
     _instance: object = None  # of the schema
     _spent: list[Spending] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._request = self.asked
+        self.cost = cost = self.steps[0].cost_of(self.asked)
+        if not self.steps[0].fits_ever(cost):
+            raise Rejected(
+                f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
+                "in a minute; shorten the prompt, lower max_tokens or raise tpm",
+                kind="too_large",
+            )
+
+    @property
+    def quota(self) -> Quota:
+        """x."""
+        return self.steps[0].source
 
     @property
     def retry(self) -> RetryPolicy:
@@ -148,31 +153,40 @@ class PromptCall:
         """Seconds that one attempt may take."""
         return self.settings.timeouts.total
 
-    async def perform(self, quota: Quota) -> Outcome:
+    async def perform(self) -> Outcome:
         """Ask once, on the route that `quota` is of."""
+        quota = self.quota
         self._route = route = self._route_on(quota)
-        self._heard = heard = Heard(self.tell)
-        begun = clock.now()
-        outcome = await route.provider(self.api).ask(self._request_for(route), self.settings.timeouts, heard)
-        self._book(outcome, route, clock.now() - begun)
-        if self.request.schema is not None:
-            outcome = self._checked(outcome, route, self.request.schema)
-        return self._clean(outcome, heard)
+        self._heard = heard = Heard(self.tell, first_try=not self._failed)
+        request = replace(self._request, model=route.place.model)
+        if request.schema is not None and not route.takes_schemas:
+            request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
+        outcome = await route.provider(self.api).ask(request, self.settings.timeouts, heard)
+        self._failed = self._failed or outcome.error is not None
+        self._tell_whole(outcome, heard)
+        self._book(outcome, route, heard)
+        if self.asked.schema is not None:
+            outcome = self._checked(outcome, route, self.asked.schema)
+        return self._clean(outcome, route, heard)
 
     def late(self) -> Outcome:
         """No answer within the timeout."""
-        return signals.timed_out(self.timeout, "" if self._heard is None else self._heard.text)
+        self._failed = True
+        heard = self._heard
+        outcome = signals.timed_out(self.timeout, "" if heard is None else heard.text)
+        return outcome if heard is None else _unrepeatable(outcome, heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
         """The prompt's Result."""
         route, heard = self._route, self._heard
         reply = outcome.value if isinstance(outcome.value, Reply) else None
+        error: Any = outcome.error
         return Result(
             index=index,
             id=self.id,
             prompt=self.prompt,
             tag=self.prompt.tag,
-            error=outcome.error,  # type: ignore[arg-type]  # every outcome of ours has a CallError
+            error=error,
             model=(route or self.steps[0].routes[0]).place.name,
             endpoint="" if route is None else route.place.base_url,
             attempts=timing.attempts,
@@ -183,64 +197,93 @@ class PromptCall:
             ttft=None if heard is None else heard.first,
             inter_token=() if heard is None else heard.gaps,
             reply=b"" if reply is None else reply.raw or reply,
-            api="" if route is None else route.format_name(self.api),
-            returned=None if outcome.error is not None else self._instance,
+            api="" if route is None or reply is None or not reply.raw else route.place.format(self.api).name,
+            returned=self._instance if error is None else None,
         )
 
     def _route_on(self, quota: Quota) -> Route:
         return next(route for step in self.steps for route in step.routes if route.hold.quota is quota)
 
-    def _request_for(self, route: Route) -> Request:
-        request = replace(self.request, model=route.place.model)
-        return request if route.takes_schemas or request.schema is None else in_words(request)
+    def _tell_whole(self, outcome: Outcome, heard: Heard) -> None:
+        """Who wants the pieces of an answer that came whole gets it as one."""
+        reply = outcome.value
+        if (
+            self.tell is not None
+            and outcome.error is None
+            and isinstance(reply, Reply)
+            and not heard.was_told
+            and reply.text
+        ):
+            heard.hear(reply.text)
 
-    def _book(self, outcome: Outcome, route: Route, seconds: float) -> None:
+    def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
         reply = outcome.value
         if not isinstance(reply, Reply):
             return
-        self._spent.append(Spending.of(route.place.name, reply.usage or NO_USAGE, route.price))
-        if reply.usage is not None and outcome.error is None:
-            route.output.learn(reply.usage.output_tokens)
-            if reply.usage.output_tokens:
-                outcome.pace = seconds / reply.usage.output_tokens
+        usage = reply.usage or NO_USAGE
+        self._spent.append(Spending.of(route.place.name, usage, route.price))
+        if usage.output_tokens and outcome.error is None:
+            route.output.learn(usage.output_tokens)
+            outcome.pace = heard.seconds / usage.output_tokens
 
-    def _checked(self, outcome: Outcome, route: Route, schema: Schema) -> Outcome:
-        """The outcome, if the answer is one that the schema allows; else another, by which it is asked for anew."""
+    def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any]) -> Outcome:
+        """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""
+        reply = outcome.value
         if outcome.error is not None:
-            return self._unasked(outcome, route)
-        reply: Any = outcome.value
-        if reply.tool_calls:
+            return self._asked_in_words(outcome, route)
+        if not isinstance(reply, Reply) or reply.tool_calls:
             return outcome
         try:
             self._instance = schema.validate(reply.text)
         except ValueError as exc:
             if reply.finish_reason == "length":
-                return signals.misfit(outcome, signals.LENGTH, f"the answer was cut at its max_tokens and breaks its schema: {exc}")
-            self.request = repair(self.asked, reply.text, str(exc))
-            return self._again(signals.misfit(outcome, signals.SCHEMA, f"the answer does not fit its schema: {exc}"))
+                return _flawed(outcome, reply, "length", f"the answer was cut at max_tokens and breaks its schema: {exc}")
+            self._request = repair(self.asked, reply.text, str(exc))
+            return self._asked_anew(_flawed(outcome, reply, "schema", f"the answer does not fit its schema: {exc}"))
         return outcome
 
-    def _unasked(self, outcome: Outcome, route: Route) -> Outcome:
-        """A server that does not know how to be told a schema is told in words, from now on."""
+    def _asked_in_words(self, outcome: Outcome, route: Route) -> Outcome:
+        """A server that has no word for schemas is told in words, by this call and all that come."""
         error = outcome.error
-        if route.takes_schemas and isinstance(error, CallError) and error.kind == "invalid" and _NATIVE.search(error.message):
-            route.takes_schemas = False
-            return self._again(replace(outcome, again=Again.REPAIR))
+        if not (isinstance(error, CallError) and error.kind == "invalid" and NATIVE_SCHEMA.search(error.message)):
+            return outcome
+        if not route.takes_schemas:
+            return outcome
+        route.takes_schemas = False
+        outcome.again = Again.BAD_REPLY
+        return self._asked_anew(outcome)
+
+    def _asked_anew(self, outcome: Outcome) -> Outcome:
+        """The outcome; the next request has another length."""
+        step = next(step for step in self.steps if self._route in step.routes)
+
         return outcome
 
-    def _again(self, outcome: Outcome) -> Outcome:
-        """The outcome; what is asked next has another length."""
-        outcome.next_cost = next(step for step in self.steps if self._route in step.routes).cost_of(self.request, self.settings.max_tokens)
-        return outcome
-
-    def _clean(self, outcome: Outcome, heard: Heard) -> Outcome:
+    def _clean(self, outcome: Outcome, route: Route, heard: Heard) -> Outcome:
         """The outcome, its error free of the key (some servers quote what they refuse) and with the text that came."""
         error = outcome.error
-        if isinstance(error, CallError):
-            outcome.error = error = error.reading(self._blot(error.message))
-            error.partial = error.partial or heard.text
-            if heard.was_told:
-                outcome.again = Again.NO  # whoever has seen a part of it cannot be given another
-                outcome.elsewhere = False
-        return outcome
+        if not isinstance(error, CallError):
+            return outcome
+        outcome.error = error = error.reading(route.blot(error.message))
+        error.partial = error.partial or heard.text
+        return _unrepeatable(outcome, heard)
+
+
+# How a server names what it does not know, when it is asked for an answer that fits a schema: each API's own word for it.
+NATIVE_SCHEMA = re.compile(r"response_format|json_schema|text\.format|output_config|structured output", re.IGNORECASE)
+
+
+def _flawed(outcome: Outcome, reply: Reply, kind: Flaw, why: str) -> Outcome:
+    """The outcome of an answer that came whole, but is not what was asked for: it is paid for all the same."""
+    flawed = signals.unusable(kind, why, partial=reply.text, announced=outcome.announced)
+    flawed.value, flawed.used = outcome.value, outcome.used
+    return flawed
+
+
+def _unrepeatable(outcome: Outcome, heard: Heard) -> Outcome:
+    """The outcome; whoever has seen a part of the answer cannot be given another."""
+    if heard.was_told:
+        outcome.again = Again.NO
+        outcome.elsewhere = False
+    return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence, Sized
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -16,7 +16,7 @@ from ..providers.request import Request
 from ..providers.schema import Schema
 from ..quotas import quotas
 from ..results import Result, Summary
-from ..run import Run, leave_all
+from ..run import Run
 from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
 from ..work import Terms
@@ -139,8 +139,8 @@ class FanOut:
             prompts: Text, message lists or Prompts; a list, any iterable, or an async iterable without end. It is pulled
                 as answers come in, about two prompts per slot ahead.
             model: Another model for this run.
-            response_format: A pydantic model that every answer has to fit; then it is `Result.value`. An answer that does not
-                fit is asked for again, twice at the most, with what was wrong with it: each is an attempt, and billed.
+            response_format: A pydantic model that every answer has to fit; then it is `Result.value`. An answer that does
+                not fit is asked for again, twice at the most, with what was wrong with it: each is an attempt, and billed.
             options: See `llm_fanout.llm.prompt.RunOptions`.
 
         Raises:
@@ -219,7 +219,11 @@ class FanOut:
         return self._streamed(prompt, model, options)
 
     def embed(
-        self, texts: Iterable[str] | AsyncIterable[str], *, model: str | Endpoint | None = None, **options: Unpack[RunOptions]
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
     ) -> Run[list[float]]:
         """The vector of every text: a Run, which gives one Result per text, each with a request of its own.
 
@@ -260,7 +264,10 @@ class FanOut:
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
-        await leave_all(self._runs, "the client was closed")
+        here = asyncio.get_running_loop()
+        for each in list(self._runs):
+            if each.is_on(here):
+                await each.leave("the client was closed")
         await self._wire.aclose()
         self._routes.close()
 
@@ -304,14 +311,14 @@ class FanOut:
         options: Mapping[str, Any],
         lane: Lane,
         *,
-        schema: Schema | None = None,
+        schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
     ) -> Run[Any]:
         shared = Settings.of(options)
         steps = self._routes.steps(model, shared.fallbacks)
-        for step in steps:
-            step.check(api)
+        for route in (route for step in steps for route in step.routes):
+            route.provider(api)  # refused now, if it has no such API
         scope = SCOPE.get()
         rank = DEFAULT if scope is None or scope.rank is None else scope.rank
         ids: set[str | int] = set()
@@ -321,7 +328,7 @@ class FanOut:
             claim_id(prompt, ids)
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
             own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            return PromptCall.of(
+            return PromptCall(
                 prompt,
                 index if prompt.id is None else prompt.id,
                 self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import takewhile
 
 from ..errors import ConfigError
 
@@ -39,10 +40,10 @@ class Credential:
         return self._carry(await self._ask())
 
     def blot(self, text: str) -> str:
-        """`text` with every key blotted out, should one be in there."""
+        """`text` with every key blotted out, should one be in there, be it cut off."""
         for key in self._seen:
             if len(key) >= SHORTEST_SECRET:
-                text = text.replace(key, "***")
+                text = _without(text, key)
         return text
 
     def _carry(self, key: str) -> Mapping[str, str]:
@@ -51,3 +52,15 @@ class Credential:
         if key not in self._seen:
             self._seen.append(key)
         return self._auth(key)
+
+
+def _without(text: str, key: str) -> str:
+    """`text` without `key`, and without what there is of it where it was cut off."""
+    begun, rest = key[:SHORTEST_SECRET], key[SHORTEST_SECRET:]
+    first, *parts = text.split(begun)
+    return "***".join([first, *(part[_agreeing(part, rest) :] for part in parts)])
+
+
+def _agreeing(part: str, rest: str) -> int:
+    """How many characters the two have in common before they differ."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(part, rest, strict=False)))

@@ -111,7 +111,9 @@ class Place:
         """
         name = api or self.api
         if name not in self.formats:
-            raise ConfigError(f"{self.name!r} has no {name}; its provider has {', '.join(self.formats) or 'none of its own'}")
+            raise ConfigError(
+                f"{self.name!r} has no {name}; its provider has {', '.join(self.formats) or 'none of its own'}"
+            )
         return self.formats[name]
 
 
@@ -163,8 +165,8 @@ def _own(endpoint: Endpoint, vendor: Vendor, environ: Mapping[str, str]) -> tupl
     key = endpoint.api_key or _first(vendor.key_in, environ)
     if not key:
         raise ConfigError(
-            f"there is no API key for {endpoint.model!r}: set {' or '.join(vendor.key_in)}, or in code api_key= (any text for "
-            "a server that wants none); 'sim/...' needs no key"
+            f"there is no API key for {endpoint.model!r}: set {' or '.join(vendor.key_in)}, or in code api_key= (any text "
+            "for a server that wants none); 'sim/...' needs no key"
         )
     if not base_url.startswith(("http://", "https://")):
         raise ConfigError(f"base_url must start with http:// or https://, got {base_url!r}")

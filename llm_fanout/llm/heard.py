@@ -38,6 +38,11 @@ class Heard:
         return "".join(self._pieces)
 
     @property
+    def seconds(self) -> float:
+        """Since the attempt began."""
+        return clock.now() - self._began
+
+    @property
     def was_told(self) -> bool:
         """Whether somebody has seen a piece: then the answer cannot be asked for anew."""
         return self._tell is not None and self.first is not None

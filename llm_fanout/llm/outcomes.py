@@ -12,8 +12,16 @@ from . import hints, signals
 from .reactions import Flaw
 
 
-def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format) -> Outcome:
-    """What follows from an answer: the Reply as the outcome's value, or why it cannot be used."""
+def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format, *, streamed: bool = False) -> Outcome:
+    """What follows from an answer: the Reply as the outcome's value, or why it cannot be used.
+
+    Args:
+        status: The HTTP status.
+        headers: As they came.
+        body: As it came; of a streamed answer, what it was put together to.
+        form: How it is read.
+        streamed: Whether it was put together: then nothing at all is a stream that broke off.
+    """
     if not signals.is_success(status):
         return signals.of_answer(status, headers, body)
     announced = hints.announced(headers, time.time())
@@ -25,12 +33,14 @@ def of_answer(status: int, headers: signals.Headers, body: bytes, form: Format) 
         start = body[:80].decode(errors="replace")
         why = f"the answer is none of the {form.name} API ({exc}): {start!r}"
         return signals.unusable("malformed", why, status=status, announced=announced)
-    return of_reply(reply, status=status, announced=announced)
+    return of_reply(reply, status=status, announced=announced, streamed=streamed)
 
 
-def of_reply(reply: Reply, *, status: int | None = None, announced: Announced | None = None) -> Outcome:
+def of_reply(
+    reply: Reply, *, status: int | None = None, announced: Announced | None = None, streamed: bool = False
+) -> Outcome:
     """What follows from a reply. It is the outcome's value even if it has a flaw: its tokens were used."""
-    flaw = _flaw_in(reply)
+    flaw = _flaw_in(reply, streamed=streamed)
     if flaw is None:
         outcome = Outcome(announced=announced)
     else:
@@ -41,17 +51,18 @@ def of_reply(reply: Reply, *, status: int | None = None, announced: Announced | 
     return outcome
 
 
-def _flaw_in(reply: Reply) -> tuple[Flaw, str] | None:
+def _flaw_in(reply: Reply, *, streamed: bool) -> tuple[Flaw, str] | None:
     """What is wrong with a reply, and why; None if nothing is."""
     if reply.refusal:
         return "refusal", f"the model refused: {reply.refusal}"
     if reply.finish_reason == "content_filter":
         return "filtered", "the provider's content filter cut the answer"
-    if reply.finish_reason is None:
-        return "truncated", "the answer ended without a finish reason"
     if reply.finish_reason == "length":
         return None  # cut where it was told to be, be it before the first word
-    if not (reply.text or reply.tool_calls or reply.vector):
+    has_something = bool(reply.text or reply.tool_calls or reply.vector)
+    if reply.finish_reason is None and (has_something or streamed):
+        return "truncated", "the answer ended without a finish reason"
+    if not has_something:
         return "empty", "the answer is empty"
     if any(not call.arguments and call.raw.strip() not in ("", "{}") for call in reply.tool_calls):
         return "malformed", "the answer calls a tool with arguments that are no JSON object"

@@ -83,9 +83,10 @@ class CallOptions(Params, total=False):
             `httpx2.Timeout` sets apart the seconds to connect (10) and those of silence (`read`, no bound).
         max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
         retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
-        fallbacks: Models or Endpoints to ask, in this order, where the one before it cannot be had: it is down, its account is
-            closed, or the call has used up its tries there. What the call itself is at fault for (a bad request, a refusal,
-            a filter) is asked nowhere else. Each has its own quota; `Result.model` and `.endpoint` say who answered.
+        fallbacks: Models or Endpoints to ask, in this order, where the one before it cannot be had: it is down, its account
+            is closed, or the call has used up its tries there. What the call itself is at fault for (a bad request, a
+            refusal, a filter) is asked nowhere else. Each has its own quota; `Result.model` and `.endpoint` say who
+            answered.
         priority: Whether it goes before others of its scope ("interactive"), or only when nobody else on the quota wants
             to ("background").
     """
@@ -278,12 +279,6 @@ class Settings:
             fallbacks=tuple(options.get("fallbacks") or ()),
             stream=bool(options.get("stream")),
         )
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The most tokens that an answer may have, if that was said."""
-        most: int | None = self.params.get("max_completion_tokens", self.params.get("max_tokens"))
-        return most
 
 
 def messages_of(prompt: Prompt, settings: Settings) -> Sequence[Mapping[str, Any]]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core.retry import Again
-from ..errors import Kind
+from ..errors import ERROR_OF_KIND, Kind
 from .hints import LimitHit
 
 Closes = Literal["", "quota", "credential", "endpoint"]
@@ -242,3 +242,10 @@ EXCEPTIONS: Mapping[str, Reaction] = {
 }
 # The SDK's own classes are asked last: over its aiohttp backend every broken connection is an APITimeoutError.
 WRAPPERS: Mapping[str, Reaction] = {"APITimeoutError": TIMEOUT, "APIConnectionError": CONNECTION}
+
+# Errors of ours that a user's own function raises, by kind; what is not here is final, and closes nothing.
+RAISED: Mapping[Kind, Reaction] = {
+    **{kind: Reaction(kind) for kind in ERROR_OF_KIND},
+    **{flaw.kind: flaw for flaw in FLAWS.values()},
+    **{each.kind: each for each in (WAIT, TIMEOUT, CONNECTION, SERVER)},
+}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
-from ..core.pool import Pool
 from ..core.stated import Limits
 from ..errors import ConfigError
 from ..quotas import quotas
 from . import lanes
+from .asking import FunctionProvider, HttpProvider, Provider
 from .calls import Route, Step
-from .endpoint import Endpoint, place_of
+from .endpoint import Endpoint, Place, place_of
 from .wire import Wire
 
 NO_LIMITS = Limits()
@@ -49,12 +50,9 @@ class Routes(Mapping[Endpoint, Route]):
         """
         if endpoint not in self._routes:
             place = place_of(endpoint)
-            way = endpoint.provider
-            if way is None:
-                client = endpoint.client
-                way = lanes.WireLane(self._wire, place) if client is None else lanes.SdkLane(client)
+            provider = _providers(endpoint, place, self._wire)
             hold = quotas.join(place.quota, endpoint.limits or NO_LIMITS, self)
-            self._routes[endpoint] = Route(place, way, hold, endpoint.price)
+            self._routes[endpoint] = Route(place, provider, hold, endpoint.price)
         return self._routes[endpoint]
 
     def close(self) -> None:
@@ -84,8 +82,17 @@ class Routes(Mapping[Endpoint, Route]):
         if step is None:
             routes = [self.route(each) for each in endpoints]
             quotas = [route.hold.quota for route in routes]
-            step = self._steps[endpoints] = Step(routes, quotas[0] if len(quotas) == 1 else Pool(quotas))
+            step = self._steps[endpoints] = Step(routes, quotas[0])
         return step
+
+
+def _providers(endpoint: Endpoint, place: Place, wire: Wire) -> Callable[[str | None], Provider]:
+    """Who answers at `endpoint`, by the name of the API."""
+    if endpoint.provider is not None:
+        answers: Provider = FunctionProvider(endpoint.provider)
+        return lambda api: answers
+    lane = lanes.WireLane(wire, place) if endpoint.client is None else lanes.SdkLane(endpoint.client)
+    return cache(lambda api: HttpProvider(lane, place.format(api)))
 
 
 def own_endpoints(

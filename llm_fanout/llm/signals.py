@@ -22,7 +22,7 @@ from errno import EMFILE, ENFILE
 from ..core.announced import Announced
 from ..core.job import Cost, Outcome
 from ..core.retry import Again
-from ..errors import ERROR_OF_KIND, Kind
+from ..errors import ERROR_OF_KIND, CallError, Kind
 from . import hints, reactions
 from .reactions import Flaw, Reaction
 from .redaction import redacted
@@ -94,6 +94,21 @@ def of_exception(exc: BaseException, *, partial: str = "", first: bool = False) 
     if first and reaction.retry_now:
         outcome.told = 0.0
     return outcome
+
+
+def of_error(error: CallError) -> Outcome:
+    """What follows from an error of ours that the user's own function raised: the reaction that its class promises."""
+    reaction = reactions.RAISED[error.kind]
+    told = error.retry_after if reaction.again is Again.PUSHBACK else None
+    return Outcome(
+        reaction.again,
+        told=told,
+        gate=reaction.gate,
+        shrink=reaction.shrink and told is None,
+        outage=reaction.outage,
+        error=error,
+        elsewhere=reaction.elsewhere,
+    )
 
 
 def timed_out(seconds: float, partial: str = "") -> Outcome:

@@ -6,7 +6,7 @@ so is an event that is too large to keep. `id` and `retry` are for reconnecting,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NamedTuple
 
 EVENT_LIMIT = 16 * 2**20  # bytes; a Responses stream ends with the whole answer in one event
@@ -87,7 +87,7 @@ class SseParser:
             raise ValueError(f"an event of the stream has more than {self._limit} bytes")
 
 
-async def events(chunks: AsyncIterator[bytes], limit: int = EVENT_LIMIT) -> AsyncIterator[Event]:
+async def events(chunks: AsyncIterator[bytes], limit: int = EVENT_LIMIT) -> AsyncGenerator[Event, None]:
     """The events in `chunks`, each as soon as its last byte is there; one that the stream's end cuts off is dropped.
 
     Raises:
