@@ -46,7 +46,7 @@ def report(*results: Result[Any]) -> Report[Any]:
 
 def test_a_value_is_read_from_the_reply() -> None:
     """The bytes are kept, and text, reason and SDK object are read from them."""
-    result: Result[str] = Result(index=0, id="q", reply=REPLY)
+    result: Result[str] = Result(index=0, id="q", reply=REPLY, api="chat")
 
     assert (result.ok, result.value, result.text, result.finish_reason) == (True, "forty-two", "forty-two", "stop")
     assert result.response.choices[0].message.content == "forty-two"  # type: ignore[attr-defined]  # a ChatCompletion
@@ -54,7 +54,7 @@ def test_a_value_is_read_from_the_reply() -> None:
 
 def test_a_result_shows_its_answer() -> None:
     """What a console or a cell shows of one result: its id, and the answer or why there is none, not all its numbers."""
-    assert repr(Result(index=0, id="q", reply=REPLY)) == "<Result 'q': 'forty-two'>"
+    assert repr(Result(index=0, id="q", reply=REPLY, api="chat")) == "<Result 'q': 'forty-two'>"
     assert repr(Result(index=3, id=3, returned=[1, 2])) == "<Result 3: [1, 2]>"
     assert repr(failed(3)) == "<Result 3 failed, timeout: 'no answer'>"
     assert len(repr(done(3, value="long " * 1_000))) < 200
@@ -81,10 +81,10 @@ def test_a_cost_needs_a_known_price() -> None:
     usage = Usage(1_000_000, 1_000_000)
     cached = Usage(1_000_000, 1_000_000, cached_tokens=1_000_000)
 
-    known = Result[str](index=0, id=0, model="openai/gpt-4o-mini", usage=usage).cost
-    cheaper = Result[str](index=0, id=0, model="openai/gpt-4o-mini", usage=cached).cost
-    unknown = Result[str](index=0, id=0, model="openai/nobody-knows-it", usage=usage).cost
-    simulated = Result[str](index=0, id=0, model="sim/x", usage=usage).cost
+    known = Result[str](index=0, id=0, spending=[Spending.of("openai/gpt-4o-mini", usage)]).cost
+    cheaper = Result[str](index=0, id=0, spending=[Spending.of("openai/gpt-4o-mini", cached)]).cost
+    unknown = Result[str](index=0, id=0, spending=[Spending.of("openai/nobody-knows-it", usage)]).cost
+    simulated = Result[str](index=0, id=0, spending=[Spending.of("sim/x", usage)]).cost
 
     assert known == pytest.approx(0.75)
     assert cheaper is not None
@@ -115,7 +115,8 @@ def test_rows_survive_json(error: Any, id: Any, usage: Usage, times: tuple[float
     """What `to_dict` writes, JSON carries and `from_dict` reads is the same result, row for row."""
     latency, queue_time, service_time = times
     result = Result[Any](
-        index=3, id=id, error=error, model="sim/x", attempts=2, usage=usage, returned=None if error else value,
+        index=3, id=id, error=error, model="sim/x", attempts=2,
+        spending=[Spending.of("sim/x", usage)] if usage != Usage() else [], returned=None if error else value,
         latency=latency, queue_time=queue_time, service_time=service_time,
     )  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_quantiles_of_nothing_and_nonsense() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
         report(done(0)).quantile(99)
     with pytest.raises(ConfigError, match="metric"):
-        report(done(0)).quantile(0.5, "ttft")  # type: ignore[arg-type]  # the mistake under test
+        report(done(0)).quantile(0.5, "speed")  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_writing_replaces_the_file_whole(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from llm_fanout import Result, Usage, clock
 from llm_fanout.core.quota import Quota
+from llm_fanout.spending import Spending
 from llm_fanout.tally import Tally
 
 
@@ -38,7 +39,7 @@ def test_usage_is_kept_by_model_and_size() -> None:
     tally = Tally()
 
     for size in (10, 20, 2_500):
-        tally.count(Result(index=0, id=0, model="m/x", usage=Usage(size, 1)))
+        tally.count(Result(index=0, id=0, spending=[Spending.of("m/x", Usage(size, 1))]))
 
     assert [(each.request_size, each.calls, each.usage.input_tokens) for each in tally.summary().spending] == [
         (0, 2, 30),

@@ -19,16 +19,14 @@ class Credential:
 
     Args:
         key: Either.
-        auth: The headers that carry a key.
         whose: Whose it is, for messages.
 
     Raises:
         ConfigError: The key cannot be in a header.
     """
 
-    def __init__(self, key: Key, auth: Callable[[str], Mapping[str, str]], whose: str) -> None:
+    def __init__(self, key: Key, whose: str) -> None:
         self._ask = None if isinstance(key, str) else key
-        self._auth = auth
         self._whose = whose
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
         self._headers: Mapping[str, str] = {} if not isinstance(key, str) else self._carry(key)
@@ -51,7 +49,7 @@ class Credential:
             raise ConfigError(f"the API key for {self._whose!r} has a space, a line break or a non-ASCII character in it")
         if key not in self._seen:
             self._seen.append(key)
-        return self._auth(key)
+        return {"Authorization": f"Bearer {key}"}  # as all vendors have it, Anthropic since its API of 2026-10-21
 
 
 def _without(text: str, key: str) -> str:

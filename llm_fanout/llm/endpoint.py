@@ -146,7 +146,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         model,
         base_url,
         headers={**vendor.headers, **more},
-        credential=Credential(key, vendor.auth, endpoint.model),
+        credential=Credential(key, endpoint.model),
         formats=vendor.formats,
         api=endpoint.api,
         quota=_quota_of(endpoint, base_url, key if isinstance(key, str) else "", model),
@@ -182,7 +182,7 @@ def _ready(endpoint: Endpoint, model: str, vendor: Vendor, client: Client) -> Pl
     # Azure's token providers and Anthropic's auth tokens leave no key: then the URL and the model tell the quota.
     key = client.api_key if isinstance(client.api_key, str) else ""
     quota = _quota_of(endpoint, base_url, key, model)
-    credential = Credential(key, vendor.auth, endpoint.model)
+    credential = Credential(key, endpoint.model)
     return Place(endpoint.model, model, base_url, {}, credential, vendor.formats, endpoint.api, quota)
 
 

@@ -215,8 +215,6 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
-EXTRA = "what is no option is sent to the server through extra_body={...}"
-
 # Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
     "n": "ask once per answer: one prompt, one Result",

@@ -6,7 +6,7 @@ OpenAI compatibility of the Gemini API, read 2026-11.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import FORMATS, messages
@@ -23,7 +23,6 @@ class Vendor:
         base_url: Where it is, unless somebody says otherwise.
         url_in: The environment variables that say otherwise, the first one first.
         key_in: The environment variables that hold a key.
-        auth: The headers that carry a key.
         headers: Headers that every request has.
         headers_in: Environment variables of more headers.
         prices: What the price list calls it.
@@ -33,7 +32,6 @@ class Vendor:
     base_url: str = ""
     url_in: tuple[str, ...] = ()
     key_in: tuple[str, ...] = ()
-    auth: Callable[[str], Mapping[str, str]] = field(default=lambda key: {"Authorization": f"Bearer {key}"})
     headers: Mapping[str, str] = field(default_factory=dict)
     headers_in: Mapping[str, str] = field(default_factory=dict)
     prices: str = ""
@@ -55,7 +53,6 @@ VENDORS: Mapping[str, Vendor] = {
         base_url="https://api.anthropic.com",
         url_in=("ANTHROPIC_BASE_URL",),
         key_in=("ANTHROPIC_API_KEY",),
-        auth=lambda key: {"x-api-key": key},
         headers={"anthropic-version": messages.VERSION},
         prices="anthropic",
     ),

@@ -8,12 +8,22 @@ import pytest
 from openai import AsyncOpenAI
 
 from llm_fanout import ConfigError, Endpoint
-from llm_fanout.llm.endpoint import OPENAI_URL, place_of
+from llm_fanout.llm.endpoint import Place, place_of
 
 KEY = "sk-secret-0123456789"
 
 
-def test_key_and_url_come_from_the_environment() -> None:
+async def keys_of(place: Place) -> Any:
+    assert place.credential is not None
+    return await place.credential.headers()
+
+
+def blotted(place: Place, text: str) -> str:
+    assert place.credential is not None
+    return place.credential.blot(text)
+
+
+async def test_key_and_url_come_from_the_environment() -> None:
     """The variables are those that the SDK reads."""
     environ = {
         "OPENAI_API_KEY": KEY,
@@ -25,26 +35,20 @@ def test_key_and_url_come_from_the_environment() -> None:
     place = place_of(Endpoint("openai/gpt-5-mini"), environ)
 
     assert (place.model, place.base_url) == ("gpt-5-mini", "https://gateway.example/v1")
-    assert place.headers == {
-        "Authorization": f"Bearer {KEY}",
-        "OpenAI-Organization": "org-1",
-        "OpenAI-Project": "proj-1",
-    }
+    assert place.headers == {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1"}
+    assert await keys_of(place) == {"Authorization": f"Bearer {KEY}"}
 
 
-def test_arguments_come_before_the_environment() -> None:
+async def test_arguments_come_before_the_environment() -> None:
     """What is said in the code wins; without anything it is OpenAI itself."""
     environ = {"OPENAI_API_KEY": "other-key-123", "OPENAI_BASE_URL": "https://other.example"}
 
     said = place_of(Endpoint("openai/org/llama", base_url="http://127.0.0.1:1/v1", api_key=KEY), environ)
     default = place_of(Endpoint("openai/x"), {"OPENAI_API_KEY": KEY})
 
-    assert (said.model, said.base_url, said.headers["Authorization"]) == (
-        "org/llama",
-        "http://127.0.0.1:1/v1",
-        f"Bearer {KEY}",
-    )
-    assert default.base_url == OPENAI_URL
+    assert (said.model, said.base_url) == ("org/llama", "http://127.0.0.1:1/v1")
+    assert await keys_of(said) == {"Authorization": f"Bearer {KEY}"}
+    assert default.base_url == "https://api.openai.com/v1"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,9 @@ def test_arguments_come_before_the_environment() -> None:
         (Endpoint("openai/"), {}, "names no provider"),
         (Endpoint("acme/x"), {}, "provider 'acme'"),
         (Endpoint("openai/x"), {}, "set OPENAI_API_KEY"),
+        (Endpoint("anthropic/x"), {"OPENAI_API_KEY": KEY}, "set ANTHROPIC_API_KEY"),
+        (Endpoint("gemini/x"), {}, "set GEMINI_API_KEY or GOOGLE_API_KEY"),
+        (Endpoint("mine/x", provider="not a function"), {}, "must be an async function"),  # type: ignore[arg-type]
         (Endpoint("openai/x", api_key="sk-with\nbreak"), {}, "line break"),
         (Endpoint("openai/x", api_key="schlüssel"), {}, "non-ASCII"),
         (Endpoint("openai/x", api_key=KEY, base_url="ftp://x"), {}, "http"),
@@ -85,11 +92,10 @@ async def test_a_ready_client_says_it_all() -> None:
         place = place_of(Endpoint("openai/x", client=client))
 
         assert place.base_url == "https://azure.example/v1"
-        assert place.client is client
         assert place.quota == place_of(Endpoint("openai/x", api_key=KEY, base_url="https://azure.example/v1"), {}).quota
-        assert place.without_secrets(f"bad {KEY}") == "bad ***"
+        assert blotted(place, f"bad {KEY}") == "bad ***"
         with pytest.raises(ConfigError, match="either the client or these"):
-            place_of(Endpoint("openai/x", client=client, api_key=KEY))
+            Endpoint("openai/x", client=client, api_key=KEY)
 
 
 def test_a_quota_may_have_a_name() -> None:
@@ -108,5 +114,59 @@ def test_the_key_is_not_shown() -> None:
     place = place_of(endpoint, {})
 
     assert KEY not in repr(endpoint) + repr(place)
-    assert place.without_secrets(f"Incorrect key {KEY}") == "Incorrect key ***"
-    assert place_of(Endpoint("openai/x", api_key="none"), {}).without_secrets("none of it") == "none of it"
+    assert blotted(place, f"Incorrect key {KEY}") == "Incorrect key ***"
+    assert blotted(place_of(Endpoint("openai/x", api_key="none"), {}), "none of it") == "none of it"
+
+
+async def test_every_vendor_has_its_own_key_and_address() -> None:
+    """The SDKs' environment variables, and beside Anthropic's key the version of its API."""
+    environ = {"ANTHROPIC_API_KEY": KEY, "GOOGLE_API_KEY": "AIza-0123456789", "ANTHROPIC_BASE_URL": "https://proxy.example"}
+
+    anthropic, gemini = place_of(Endpoint("anthropic/claude-x"), environ), place_of(Endpoint("gemini/g-x"), environ)
+
+    assert (anthropic.base_url, anthropic.format().name) == ("https://proxy.example", "messages")
+    assert await keys_of(anthropic) == {"Authorization": f"Bearer {KEY}"}
+    assert "anthropic-version" in anthropic.headers
+    assert (gemini.base_url.split("/")[2], gemini.format().name) == ("generativelanguage.googleapis.com", "chat")
+    assert await keys_of(gemini) == {"Authorization": "Bearer AIza-0123456789"}
+
+
+def test_an_api_that_a_provider_does_not_have_is_refused() -> None:
+    """With what it has."""
+    place = place_of(Endpoint("anthropic/x", api_key=KEY), {})
+
+    assert place_of(Endpoint("openai/x", api_key=KEY, api="responses"), {}).format().name == "responses"
+    with pytest.raises(ConfigError, match="'anthropic/x' has no embeddings; its provider has chat"):
+        place.format("embeddings")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"api": "completions"}, "api must be 'chat' or 'responses'"),
+        ({"price": (1.0,)}, "price must be"),
+        ({"price": [1.0, 2.0]}, "price must be"),
+        ({"price": (1.0, -2.0)}, "price must be"),
+        ({"price": (1.0, float("nan"))}, "price must be"),
+        ({"provider": len, "base_url": "http://127.0.0.1:1"}, "answers by itself has no base_url"),
+        ({"api_key": len}, "needs quota="),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments: dict[str, Any], match: str) -> None:
+    """When the Endpoint is made."""
+    with pytest.raises(ConfigError, match=match):
+        Endpoint("openai/x", **arguments)
+
+
+def test_functions_have_quotas_of_their_own() -> None:
+    """Two functions do not share one, the same function does."""
+
+    async def one(request: object) -> str:
+        return "one"
+
+    async def other(request: object) -> str:
+        return "other"
+
+    first, again, second = (place_of(Endpoint("mine/x", provider=each), {}).quota for each in (one, one, other))
+
+    assert first == again != second

@@ -11,21 +11,23 @@ import httpx
 import httpx2
 import pytest
 import respx
-from openai import AsyncOpenAI
+from anthropic import AsyncAnthropic
+from openai import APIConnectionError, AsyncAzureOpenAI, AsyncOpenAI
 
-from llm_fanout import Endpoint, Prompt
+from llm_fanout import Endpoint
 from llm_fanout.llm.endpoint import place_of
-from llm_fanout.llm.lanes import SdkLane, WireLane
-from llm_fanout.llm.prompt import Request, Settings
+from llm_fanout.llm.lanes import Lane, SdkLane, WireLane
 from llm_fanout.llm.times import Timeouts
-from llm_fanout.llm.wire import Answer
+from llm_fanout.llm.wire import Answer, read_all
 
-REQUEST = Request.of(
-    "gpt-x",
-    Prompt("hello"),
-    Settings.of({"temperature": 0.5, "extra_headers": {"X-Mine": "1"}, "extra_body": {"top_k": 7}}),
-)
+BODY = {"model": "gpt-x", "messages": [{"role": "user", "content": "hello"}], "top_k": 7}
 URL = "https://mock.example/v1"
+
+
+async def post(lane: Lane, timeouts: Timeouts | None = None) -> tuple[int, Mapping[str, str], bytes]:
+    """What comes back when `BODY` is sent through `lane`."""
+    async with lane.open("/chat/completions", BODY, {"X-Mine": "1"}, timeouts or Timeouts()) as answer:
+        return answer.status, answer.headers, await read_all(answer.chunks)
 
 
 class FakeWire:
@@ -51,7 +53,7 @@ async def test_the_wire_lane_sends_one_body() -> None:
     wire = FakeWire()
     lane = WireLane(wire, place_of(Endpoint("openai/gpt-x", base_url=URL, api_key="sk-key-123")))
 
-    answer = await lane.send(REQUEST, Timeouts())
+    answer = await post(lane)
 
     url, headers, body = wire.sent[0]
     assert url == f"{URL}/chat/completions"
@@ -60,7 +62,7 @@ async def test_the_wire_lane_sends_one_body() -> None:
         "1",
         "application/json",
     )
-    assert body == {"model": "gpt-x", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.5, "top_k": 7}
+    assert body == BODY
     assert answer == (418, {"a": "b"}, b"some bytes")
 
 
@@ -95,7 +97,7 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     client, answers, seen = mocked
     answers.append({"status_code": status, "headers": {"retry-after": "7"}, "content": b'{"odd": "body"}'})
 
-    got, headers, body = await SdkLane(client).send(REQUEST, Timeouts())
+    got, headers, body = await post(SdkLane(client))
 
     assert (got, headers["retry-after"], body) == (status, "7", b'{"odd": "body"}')
     assert len(seen) == 1
@@ -104,11 +106,82 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     assert json.loads(seen[0].content)["top_k"] == 7
 
 
+async def test_a_key_that_changes_is_asked_for_each_time() -> None:
+    """An async function gives the one that is valid now; none that was seen is shown."""
+    keys = iter(["sk-first-0123456789", "sk-second-0123456789"])
+
+    async def valid_now() -> str:
+        return next(keys)
+
+    wire = FakeWire()
+    place = place_of(Endpoint("openai/x", base_url=URL, api_key=valid_now, quota="pool"))
+    lane = WireLane(wire, place)
+    await post(lane)
+    await post(lane)
+
+    assert [headers["Authorization"] for _, headers, _ in wire.sent] == [
+        "Bearer sk-first-0123456789",
+        "Bearer sk-second-0123456789",
+    ]
+    assert place.credential is not None
+    assert place.credential.blot("sk-first-0123456789 and sk-second-0123") == "*** and ***"
+
+
+async def test_the_sdk_lane_speaks_anthropic() -> None:
+    """A ready client of the other SDK: its key and version, our path and body, no retries."""
+    seen: list[Any] = []
+
+    def reply(call: httpx2.Request) -> httpx2.Response:
+        seen.append(call)
+        return httpx2.Response(529, content=b'{"type": "error"}')
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(reply)) as http:
+        client = AsyncAnthropic(api_key="sk-ant-123", base_url=URL, http_client=http)
+        async with SdkLane(client).open("/v1/messages", {"model": "claude-x"}, {}, Timeouts()) as answer:
+            got = answer.status, await read_all(answer.chunks)
+
+    assert got == (529, b'{"type": "error"}')
+    assert [(str(call.url), call.headers["authorization"]) for call in seen] == [(f"{URL}/v1/messages", "Bearer sk-ant-123")]
+    assert "anthropic-version" in seen[0].headers
+
+
+async def test_the_sdk_lane_finds_deployments() -> None:
+    """A ready client for Azure puts the deployment into the path, and its own key into its own header."""
+    seen: list[Any] = []
+
+    def reply(call: httpx2.Request) -> httpx2.Response:
+        seen.append(call)
+        return httpx2.Response(200, content=b"{}")
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(reply)) as http:
+        client = AsyncAzureOpenAI(
+            api_key="azure-key", api_version="2026-01-01", azure_endpoint="https://a.example", http_client=http
+        )
+        await post(SdkLane(client))
+
+    assert seen[0].url.path == "/openai/deployments/gpt-x/chat/completions"
+    assert seen[0].headers["api-key"] == "azure-key"
+
+
+async def test_the_sdk_lane_raises_where_nothing_came() -> None:
+    """A connection that is refused is the SDK's own exception, with its cause: the table reads it."""
+
+    def refuse(call: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(refuse)) as http:
+        client = AsyncOpenAI(api_key="sk-key-123", base_url=URL, http_client=http)
+        with pytest.raises(APIConnectionError) as caught:
+            await post(SdkLane(client))
+
+    assert isinstance(caught.value.__cause__, httpx2.ConnectError)
+
+
 async def test_the_wire_lane_hands_the_timeouts_on() -> None:
     """To connect, and of silence: the wire gets what the request was given."""
     wire = FakeWire()
 
-    await WireLane(wire, place_of(Endpoint("sim/x", base_url=URL))).send(REQUEST, Timeouts(connect=2.0, idle=7.0))
+    await post(WireLane(wire, place_of(Endpoint("sim/x", base_url=URL))), Timeouts(connect=2.0, idle=7.0))
 
     assert wire.timeouts == Timeouts(connect=2.0, idle=7.0)
 
@@ -127,6 +200,6 @@ async def test_the_sdk_lane_hands_the_timeouts_on(
     client, answers, seen = mocked
     answers.append({"status_code": 200, "content": b"{}"})
 
-    await SdkLane(client.with_options(timeout=1.0)).send(REQUEST, timeouts)
+    await post(SdkLane(client.with_options(timeout=1.0)), timeouts)
 
     assert seen[0].extensions["timeout"] == parts

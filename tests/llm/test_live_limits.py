@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support import FakeProvider, Simulate, consume
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits
-from llm_fanout.llm.live_limits import LiveLimits
 
 MakeFan = Callable[..., FanOut]
 MODEL = "openai/fake"
@@ -47,25 +45,18 @@ async def test_a_named_quota_has_its_name(provider: FakeProvider) -> None:
     await fan.aclose()
 
 
-def test_it_can_be_read_while_routes_are_added() -> None:
+def test_it_can_be_read_while_routes_are_added(fan_of: MakeFan) -> None:
     """Another thread may use another model in that instant: reading goes on over what was there."""
-    routes: dict[Any, Any] = {}
+    fan = fan_of(Limits(rpm=5))
+    fan.limits["sim/other"] = Limits(rpm=6)
 
-    class Growing:
-        """An endpoint; whenever its name is read, somebody uses another one."""
+    names = []
+    for name in fan.limits:
+        names.append(name)
+        fan.limits[f"sim/{len(names)}"] = Limits()
 
-        model = "openai/fake"
-
-        @property
-        def quota(self) -> None:
-            endpoint = Endpoint(f"openai/{len(routes)}")
-            routes[endpoint] = SimpleNamespace(hold=SimpleNamespace(quota=SimpleNamespace(limits=Limits)))
-
-    routes |= {Growing(): SimpleNamespace(hold=SimpleNamespace(quota=SimpleNamespace(limits=lambda: Limits(rpm=5))))}
-    limits = LiveLimits(routes, lambda name: pytest.fail(f"{name} is there"))
-
-    assert list(limits) == [MODEL]
-    assert limits[MODEL] == Limits(rpm=5)
+    assert names == [MODEL, "sim/other"]
+    assert fan.limits[MODEL].rpm == 5
 
 
 def test_a_run_speeds_up(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:

@@ -9,16 +9,15 @@ import pytest
 
 from llm_fanout import ConfigError, Prompt
 from llm_fanout.core.lanes import BACKGROUND
-from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.llm.prompt import (
     CALL_OPTIONS,
     RUN_OPTIONS,
     CallOptions,
     Params,
-    Request,
     RunOptions,
     Settings,
     check_options,
+    messages_of,
     prompt_of,
 )
 
@@ -53,7 +52,7 @@ def test_long_values_are_shortened_in_messages() -> None:
     [
         ({"temprature": 1}, "did you mean temperature"),
         ({"n": 3}, "ask once per answer"),
-        ({"stream": True}, "read whole"),
+        ({"stream": True}, r"streamed by `fan\.stream\(prompt\)`"),
         ({"max_concurrency": 5}, r"say limits=Limits\(max_concurrency=\.\.\.\)$"),
         ({"rpm": 5}, r"say limits=Limits\(rpm=\.\.\.\)$"),
         ({"tpm": 5}, r"say limits=Limits\(tpm="),
@@ -63,8 +62,8 @@ def test_long_values_are_shortened_in_messages() -> None:
         ({"burst": 5}, r"say limits=Limits\(burst="),
         ({"system": "x"}, "here; say instructions=$"),
         ({"system_prompt": "x"}, "here; say instructions=$"),
-        ({"response_format": {}}, r"here; what is no option is sent to the server through extra_body=\{\.\.\.\}$"),
-        ({"response_model": dict}, r"through extra_body=\{"),
+        ({"response_format": {}}, "here; say it to `map` or `call`"),
+        ({"response_model": dict}, "say response_format="),
         ({"retries": 3}, "here; say max_retries=$"),
         ({"num_retries": 3}, "here; say max_retries=$"),
         ({"zzz": 1}, "known are"),
@@ -132,19 +131,20 @@ def test_settings_sort_the_options() -> None:
     assert (Settings.of({}).rank, Settings.of({"priority": "background"}).rank) == (None, BACKGROUND)
 
 
-def test_max_tokens_by_either_name() -> None:
-    """Both of the SDK's words bound an answer."""
-    assert Settings.of({"max_tokens": 5}).max_tokens == 5
-    assert Settings.of({"max_completion_tokens": 6}).max_tokens == 6
-    assert Settings.of({}).max_tokens is None
+def test_instructions_come_first() -> None:
+    """Text is one message of the user's, messages are as they were handed in, and instructions go before them."""
+    settings = Settings.of({"instructions": "be brief"})
+
+    assert messages_of(Prompt("hello"), Settings.of({})) == [{"role": "user", "content": "hello"}]
+    assert messages_of(Prompt([{"role": "user", "content": "hi"}]), settings) == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hi"},
+    ]
 
 
-def test_input_tokens_count_instructions_and_parts() -> None:
-    """Every message counts: text, and the text of parts."""
-    parts: list[Any] = [{"type": "text", "text": "some words here"}, {"type": "image_url", "image_url": {"url": "x"}}, "odd"]
-    prompt = Prompt([{"role": "user", "content": parts}, {"role": "assistant", "content": None}])
-
-    request = Request.of("m", prompt, Settings.of({"instructions": "be brief"}))
-
-    assert request.messages[0] == {"role": "system", "content": "be brief"}
-    assert request.input_tokens() == estimate_tokens("be brief") + estimate_tokens("some words here")
+def test_fallbacks_are_a_list() -> None:
+    """Models in their order; one text would be taken for its letters."""
+    assert Settings.of({"fallbacks": ["openai/a", "openai/b"]}).fallbacks == ("openai/a", "openai/b")
+    assert Settings.of({}).fallbacks == ()
+    with pytest.raises(ConfigError, match="fallbacks must be a list of models"):
+        Prompt("x", fallbacks="openai/a")
