@@ -1,0 +1,275 @@
+"""One try at a provider: whole answers, streams, functions; in virtual time where time matters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support import Simulate, answer_of, completion
+
+from llm_fanout import BadReply, CallError, RateLimited, Rejected, Unavailable
+from llm_fanout.core.job import Outcome
+from llm_fanout.core.retry import Again
+from llm_fanout.llm.asking import LINGER, STREAM_SILENCE, FunctionProvider, HttpProvider
+from llm_fanout.llm.heard import Heard
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import Answer
+from llm_fanout.providers import FORMATS, Reply, Request
+
+REQUEST = Request("gpt-x", [{"role": "user", "content": "hello"}], stream=True)
+SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
+def chunk(text: str = "", finish: str | None = None, **more: Any) -> bytes:
+    """One event of a streamed chat completion."""
+    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}
+    event = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+HELLO = [chunk("hel"), chunk("lo"), chunk(finish="stop"), DONE]
+
+
+class FakeLane:
+    """Gives one answer, and notes what was sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.sent: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = []
+
+    @asynccontextmanager
+    async def open(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AsyncIterator[Answer]:
+        self.sent.append((path, body, headers))
+        yield self.answer
+
+
+async def ask(answer: Answer, heard: Heard | None = None, request: Request = REQUEST, **timeouts: Any) -> Outcome:
+    provider = HttpProvider(FakeLane(answer), FORMATS["chat"])
+    return await provider.ask(request, Timeouts(**timeouts), heard or Heard())
+
+
+def kind_of(outcome: Outcome) -> str:
+    return getattr(outcome.error, "kind", "")
+
+
+def partial_of(outcome: Outcome) -> str:
+    return getattr(outcome.error, "partial", "")
+
+
+async def slowly(*steps: bytes | float) -> AsyncIterator[bytes]:
+    """Chunks, and the seconds between them."""
+    for step in steps:
+        if isinstance(step, bytes):
+            yield step
+        else:
+            await asyncio.sleep(step)
+
+
+async def test_a_request_is_one_post() -> None:
+    """The API's path, its body, and the caller's own headers."""
+    lane = FakeLane(answer_of(200, {}, json.dumps(completion("hi")).encode()))
+    request = Request("gpt-x", [{"role": "user", "content": "hello"}], {"extra_headers": {"X-Mine": "1"}, "seed": 3})
+
+    outcome = await HttpProvider(lane, FORMATS["chat"]).ask(request, Timeouts(), Heard())
+
+    path, body, headers = lane.sent[0]
+    assert (path, body["model"], body["seed"], headers) == ("/chat/completions", "gpt-x", 3, {"X-Mine": "1"})
+    assert isinstance(outcome.value, Reply)
+    assert outcome.value.text == "hi"
+
+
+async def test_what_an_api_cannot_take_is_not_sent() -> None:
+    """It costs the call, and names the parameter."""
+    lane = FakeLane(answer_of(200, {}))
+    request = Request("m", [{"role": "user", "content": "x"}], {"seed": 1})
+
+    outcome = await HttpProvider(lane, FORMATS["messages"]).ask(request, Timeouts(), Heard())
+
+    assert (kind_of(outcome), lane.sent) == ("invalid", [])
+    assert "seed" in str(outcome.error)
+
+
+async def test_a_stream_is_put_together() -> None:
+    """Pieces as they come; in the end a Reply like that of a whole answer, with the SDK's own object behind it."""
+    pieces: list[str] = []
+
+    outcome = await ask(answer_of(200, SSE, *HELLO), Heard(pieces.append))
+
+    assert pieces == ["hel", "lo"]
+    assert isinstance(outcome.value, Reply)
+    assert (outcome.error, outcome.value.text, outcome.value.finish_reason) == (None, "hello", "stop")
+    assert FORMATS["chat"].response(outcome.value.raw).choices[0].message.content == "hello"  # type: ignore[attr-defined]
+
+
+async def test_a_server_may_answer_as_a_whole() -> None:
+    """Asked for a stream, some do not: the answer is as good, and nothing is known of when it came."""
+    heard = Heard()
+
+    outcome = await ask(answer_of(200, {"Content-Type": "application/json"}, json.dumps(completion("hi")).encode()), heard)
+
+    assert (outcome.error, heard.first) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kind", "again", "partial"),
+    [
+        ([chunk("hel")], "truncated", Again.BAD_REPLY, "hel"),
+        ([chunk("hel"), DONE], "truncated", Again.BAD_REPLY, "hel"),
+        ([DONE], "truncated", Again.BAD_REPLY, ""),
+        ([], "truncated", Again.BAD_REPLY, ""),
+        ([b": keep-alive\n\n"], "truncated", Again.BAD_REPLY, ""),
+        ([chunk("hel"), b"data: {no json\n\n"], "truncated", Again.BAD_REPLY, "hel"),
+        ([chunk("hel"), b"data: \xff\n\n"], "truncated", Again.BAD_REPLY, "hel"),
+        ([chunk("hel"), b'data: {"error": {"message": "broken"}}\n\n'], "truncated", Again.BAD_REPLY, "hel"),
+        ([b'data: {"error": {"code": "insufficient_quota"}}\n\n'], "credit", Again.NO, ""),
+        ([chunk("hel"), chunk(finish="content_filter"), DONE], "filtered", Again.NO, "hel"),
+    ],
+)
+async def test_a_stream_that_does_not_end_well(chunks: list[bytes], kind: str, again: Again, partial: str) -> None:
+    """Only a finish reason makes it a success; what had come is kept."""
+    outcome = await ask(answer_of(200, SSE, *chunks))
+
+    assert (kind_of(outcome), outcome.again, partial_of(outcome)) == (kind, again, partial)
+
+
+async def test_the_end_need_not_be_said_twice() -> None:
+    """A finish reason is enough where a server leaves [DONE] out; what follows [DONE] is not read."""
+    without = await ask(answer_of(200, SSE, *HELLO[:-1]))
+    beyond = await ask(answer_of(200, SSE, *HELLO, b"data: {no json\n\n"))
+
+    assert (without.error, beyond.error) == (None, None)
+
+
+async def test_an_error_answer_to_a_stream_is_read_as_one() -> None:
+    """Its status counts, whatever it calls its body."""
+    outcome = await ask(answer_of(503, SSE, b'{"error": {"message": "down"}}'))
+
+    assert kind_of(outcome) == "server"
+
+
+def test_a_stream_that_stalls_ends(simulate: Simulate[Any]) -> None:
+    """After a minute without a piece, or what the caller said; comments and pings do not count as life."""
+
+    async def main() -> Any:
+        loop, found = asyncio.get_running_loop(), []
+        ping = [b": keep-alive\n\n", 20.0, b"event: ping\ndata: {}\n\n", 20.0] * 10
+        for chunks, idle in (((chunk("hel"), 1e6), None), ((chunk("hel"), 1e6), 5.0), ((chunk("hel"), *ping), None)):
+            begun = loop.time()
+            outcome = await ask(Answer(200, SSE, slowly(*chunks)), idle=idle)
+            found.append((kind_of(outcome), outcome.shrink, partial_of(outcome), loop.time() - begun))
+        return found
+
+    assert simulate(main) == [
+        ("timeout", True, "hel", STREAM_SILENCE),
+        ("timeout", True, "hel", 5.0),
+        ("timeout", True, "hel", STREAM_SILENCE),
+    ]
+
+
+def test_a_slow_stream_is_no_stalled_one(simulate: Simulate[Any]) -> None:
+    """It may take for ever, as long as something comes once in a while."""
+
+    async def main() -> Any:
+        steps = [step for piece in HELLO for step in (50.0, piece)]
+        heard = Heard()
+        outcome = await ask(Answer(200, SSE, slowly(*steps)), heard)
+        return outcome.error, heard.first, list(heard.gaps)
+
+    assert simulate(main) == (None, 50.0, [50.0])
+
+
+def test_the_connection_may_end_a_little_later(simulate: Simulate[Any]) -> None:
+    """The answer is there; its slot is held for a second more at the most, so that the connection can be used again."""
+
+    async def main() -> Any:
+        begun = asyncio.get_running_loop().time()
+        outcome = await ask(Answer(200, SSE, slowly(*HELLO, 1e6)))
+        return outcome.error, asyncio.get_running_loop().time() - begun
+
+    assert simulate(main) == (None, LINGER)
+
+
+async def test_a_cut_connection_keeps_what_came() -> None:
+    """Whatever the HTTP library raises in the middle."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield chunk("hel")
+        raise ConnectionResetError("gone")
+
+    outcome = await ask(Answer(200, SSE, chunks()))
+
+    assert (kind_of(outcome), partial_of(outcome)) == ("connection", "hel")
+
+
+async def test_a_foreign_timeout_is_not_taken_for_a_stall() -> None:
+    """The library's own is the table's to read."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield chunk("hel")
+        raise TimeoutError("sock_read")
+
+    outcome = await ask(Answer(200, SSE, chunks()))
+
+    assert "stalled" not in str(outcome.error)
+    assert kind_of(outcome) == "timeout"
+
+
+async def test_a_function_gives_text_or_a_reply() -> None:
+    """Either is an answer; nothing and other things are not."""
+
+    async def outcome_of(answer: Any) -> Outcome:
+        async def function(request: Request) -> Any:
+            return answer
+
+        return await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())
+
+    assert (await outcome_of("hi")).value == Reply("hi")
+    assert (await outcome_of(Reply("hi", "length"))).value == Reply("hi", "length")
+    assert kind_of(await outcome_of("")) == "empty"
+    assert str((await outcome_of(42)).error).startswith("the provider's function gave int")
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "again", "told"),
+    [
+        (RateLimited("slow", retry_after=3.0), "rate_limited", Again.PUSHBACK, 3.0),
+        (Unavailable("down", kind="server"), "server", Again.TRANSIENT, None),
+        (BadReply("odd", kind="malformed"), "malformed", Again.BAD_REPLY, None),
+        (Rejected("no", kind="invalid"), "invalid", Again.NO, None),
+        (TimeoutError("slow"), "timeout", Again.TRANSIENT, None),
+        (ConnectionRefusedError("no"), "connection", Again.TRANSIENT, None),
+        (ValueError("a fault of the code"), "exception", Again.NO, None),
+    ],
+)
+async def test_what_a_function_raises_is_the_failure(raised: Exception, kind: str, again: Again, told: float | None) -> None:
+    """An error of ours as it is, others by the table."""
+
+    async def function(request: Request) -> str:
+        raise raised
+
+    outcome = await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())
+
+    assert (kind_of(outcome), outcome.again, outcome.told) == (kind, again, told)
+    assert not isinstance(raised, CallError) or outcome.error is raised
+
+
+async def test_an_sdks_exception_says_what_was_answered() -> None:
+    """A function may use an SDK: its status errors are read like answers."""
+
+    class RateLimitError(Exception):
+        response = SimpleNamespace(status_code=429, headers={"retry-after": "2"}, content=b"{}")
+
+    async def function(request: Request) -> str:
+        raise RateLimitError
+
+    outcome = await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())
+
+    assert (kind_of(outcome), outcome.told) == ("rate_limited", 2.0)
