@@ -40,6 +40,7 @@ ROWS = {
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing", "weakref"}
+FORMATS_MAY_USE = {"anthropic", "base64", "functools", "io", "itertools", "json", "openai", "pydantic", "struct"}
 SIM_MAY_USE = {"errors", "core"}  # a server has no business in the client
 
 
@@ -79,6 +80,15 @@ def test_the_core_is_pure(module: Path) -> None:
     """The core imports itself, the errors, and a few modules of the standard library: no clock, asyncio, random or I/O."""
     foreign = {name.split(".")[0] for name, ours in imports_of(module) if not ours} - PURE
     other = {name.split(".")[0] for name, ours in imports_of(module) if ours} - {"core", "errors"}
+
+    assert (foreign, other) == (set(), set())
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.parts[0] == "providers"], ids=str)
+def test_the_formats_are_pure(module: Path) -> None:
+    """What is written and read is decided without a clock, a loop or a connection; an SDK gives its types, when asked."""
+    foreign = {name.split(".")[0] for name, ours in imports_of(module) if not ours} - PURE - FORMATS_MAY_USE
+    other = {name.split(".")[0] for name, ours in imports_of(module) if ours} - {"core", "errors", "providers", "results"}
 
     assert (foreign, other) == (set(), set())
 
@@ -171,10 +181,11 @@ def test_unknown_names_are_attribute_errors() -> None:
         _ = llm_fanout.nothing  # type: ignore[attr-defined]  # the mistake under test
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    """`import llm_fanout`, and an executor, need no SDK, no HTTP library, no pydantic and no rich."""
-    heavy = ("openai", "aiohttp", "httpx", "httpx2", "pydantic", "rich", "typer", "genai_prices")
-    code = f"import sys, llm_fanout; llm_fanout.Executor; print([name for name in {heavy} if name in sys.modules])"
+@pytest.mark.parametrize("use", ["llm_fanout.Executor", "import llm_fanout.providers"])
+def test_importing_the_package_imports_nothing_heavy(use: str) -> None:
+    """`import llm_fanout`, an executor, and the formats need no SDK, no HTTP library, no pydantic and no rich."""
+    heavy = ("openai", "anthropic", "aiohttp", "httpx", "httpx2", "pydantic", "rich", "typer", "genai_prices")
+    code = f"import sys, llm_fanout; {use}; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
 from llm_fanout.lines import json_line, write_rows
+from llm_fanout.results import ToolCall
 from llm_fanout.spending import Spending
 
 REPLY = json.dumps(
@@ -280,3 +281,21 @@ def test_a_summary_can_be_read_whatever_the_kinds() -> None:
 
     assert summary.not_done == 1
     assert "quota" in str(summary)
+
+
+@pytest.mark.parametrize(
+    ("raw", "arguments"),
+    [
+        ('{"city": "Rome"}', {"city": "Rome"}),
+        ('{"city": ', {}),
+        ('["Rome"]', {}),
+        ("ls -l", {}),
+        ("", {}),
+        ("[" * 100_000, {}),
+    ],
+)
+def test_the_arguments_of_a_tool_call(raw: str, arguments: dict[str, str]) -> None:
+    """They are read where the model wrote an object, and kept as written whatever it wrote."""
+    call = ToolCall.of("call_1", "weather", raw)
+
+    assert (call.id, call.name, call.arguments, call.raw) == ("call_1", "weather", arguments, raw)

@@ -78,9 +78,9 @@ def _metadata(metadata: object) -> Mapping[str, Any]:
 
 def _service_tier(tier: object) -> Mapping[str, Any]:
     tiers = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
-    if tier not in tiers:
+    if text(tier) not in tiers:
         raise cannot_take(API, f"service_tier={tier!r}")
-    return {"service_tier": tiers[str(tier)]}
+    return {"service_tier": tiers[text(tier)]}
 
 
 def _response_format(wanted: object) -> Mapping[str, Any]:

@@ -105,7 +105,7 @@ class ResponsesFormat:
             raise ValueError("a response has an output")
         items = rows(answer["output"])
         said = [part for item in items if item.get("type") == "message" for part in rows(item.get("content"))]
-        calls = [_tool_call(item) for item in items if item.get("type") in _CALLS]
+        calls = [_tool_call(item) for item in items if text(item.get("type")) in _CALLS]
         return Reply(
             text="".join(text(part.get("text")) for part in said),
             finish_reason=_finish_reason(answer, bool(calls)),
