@@ -136,16 +136,21 @@ def sim(  # noqa: PLR0917  # the parameters are the command's options
     chaos: Annotated[
         str,
         typer.Option(
-            help="Shares of faults, and whatever else SimConfig has: 429=0.05,hang=0.01, rpd=, itpm=, otpm=, "
-            "max_in_flight=, window=minute, settle=reserved, hints=retry-after|none|nginx, "
-            "headers=azure|anthropic|groq|none, outage=10-70+90-95:503."
+            help="Shares of faults (--faults lists them), and whatever else SimConfig has: 429=0.05,hang=0.01, rpd=, "
+            "itpm=, otpm=, max_in_flight=, window=minute, settle=reserved, hints=retry-after|none|nginx, "
+            "headers= the name of a provider (azure, anthropic, groq, gemini, mistral, openrouter, litellm) or none, "
+            "outage=10-70+90-95:503."
         ),
     ] = "",
     seed: Annotated[int, typer.Option(help="The same seed decides the same faults.")] = 0,
+    faults: Annotated[bool, typer.Option("--faults", help="List the faults and what they mean, and exit.")] = False,
 ) -> None:
     """Run the provider in a box: an OpenAI-compatible server whose answers are simulated. Ctrl-C ends it."""
     from .sim import SimConfig, serve
 
+    if faults:
+        _say(_listed_faults(), to_stdout=True)
+        return
     given = _given(rpm=rpm, tpm=tpm, burst=burst, latency=latency, seed=seed)
     config = SimConfig.parse(",".join([*(f"{name}={value}" for name, value in given.items()), *filter(None, [chaos])]))
     try:
@@ -299,6 +304,20 @@ def _bar() -> Callable[[Summary], None] | bool:
 
 def _is_terminal() -> bool:
     return sys.stderr.isatty()
+
+
+def _listed_faults() -> str:
+    """A line for each fault of the simulated provider, and how to ask for one."""
+    from .sim.faults import FAULTS, MARKS
+
+    return "\n".join(
+        [*_columns(FAULTS), "", "A prompt that has such a mark in its text asks for its fate:", *_columns(MARKS)]
+    )
+
+
+def _columns(meanings: Mapping[str, str]) -> list[str]:
+    width = max(map(len, meanings))
+    return [f"{name:<{width}}  {meaning}" for name, meaning in meanings.items()]
 
 
 def _troubles(stats: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from llm_fanout import cli
 from llm_fanout.sim import Box, SimConfig
+from llm_fanout.sim.faults import FAULTS
 
 FAST = "latency=0.01,jitter=0"
 
@@ -420,6 +421,16 @@ def test_sim_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = SimConfig(rpm=500, tpm=50_000, latency=0.5, headers="groq", outage="10-70:503", faults=faults)
     assert "http://127.0.0.1:1/v1" in result.stdout
     assert served == [(expected, 0)]
+
+
+def test_sim_lists_its_faults() -> None:
+    """`sim --faults` names each, with its meaning, and the marks of prompts; it serves nothing."""
+    listed = invoke("sim", "--faults")
+
+    lines = listed.stdout.splitlines()
+    assert listed.exit_code == 0
+    assert {line.split()[0] for line in lines if line} >= {*FAULTS, "[[fault:500]]"}
+    assert next(line for line in lines if line.startswith("429-date ")).endswith("a rate limit that names a date")
 
 
 def test_run_starts_the_provider_that_sim_says(prompts: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ BURST_SECONDS = 10.0  # the default burst: what ten seconds of the rate bring
 Window = Literal["bucket", "minute"]
 Settle = Literal["used", "reserved"]
 Hints = Literal["full", "retry-after", "none", "nginx"]
-Dialect = Literal["openai", "azure", "anthropic", "groq", "none"]
+Dialect = Literal["openai", "azure", "anthropic", "groq", "gemini", "mistral", "openrouter", "litellm", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +40,21 @@ class SimConfig:
         settle: "used" gives back the tokens of `max_tokens` that the answer did not use, "reserved" keeps them.
         hints: What a refusal says of when to come back: "full" the milliseconds, too, where the dialect knows them;
             "retry-after" whole seconds; "none" nothing, in plain JSON and without any rate limit header; "nginx" nothing,
-            in a proxy's HTML. Too many calls at once never say when, only that `max_parallel_requests` is reached.
-        headers: The rate limit headers of answers and refusals. "openai" (reset is the time until full); "azure" (the
-            same names; the tokens' reset is whole seconds, -1 where it says nothing); "anthropic" (RFC 3339 resets,
-            input and output tokens apart; no milliseconds); "groq" (OpenAI's names, but requests are those of a day, of
-            `rpd` or else 1,440 times `rpm`; no milliseconds); "none".
+            in a proxy's HTML. Too many calls at once never say when, but for LiteLLM, which says 60 s.
+        headers: Whose rate limit headers the answers have, and in whose words and shape refusals are. "openai" (reset is
+            the time until full); "azure" (the same names; the tokens' reset is whole seconds, -1 where it says nothing);
+            "anthropic" (RFC 3339 resets, input and output tokens apart; no milliseconds); "groq" (OpenAI's names, but
+            requests are those of a day, of `rpd` or else 1,440 times `rpm`; no milliseconds); "gemini" (no headers; the
+            body of a refusal has it all); "mistral" (its own names, hardly a reset); "openrouter" (headers on refusals
+            only, with the instant of the reset); "litellm" (its own names, no reset); "none" (OpenAI's words without its
+            headers).
         latency: Mean seconds of an answer, >= 0.
         jitter: How much latencies differ: the sigma of their lognormal distribution; 0 makes them all equal.
         answer_tokens: Mean tokens of an answer, where `max_tokens` does not cut it.
         outage: Seconds from the start in which it is down: "10-70" refuses connections and cuts those that are open,
             "10-70:503" answers 503 to every request, "10-70+100-110" is two of them.
-        faults: Share of requests, from 0 to 1, by fault: see `FAULTS`.
+        faults: Share of requests, from 0 to 1, by fault; `llm-fanout sim --faults` lists them. A prompt may also ask for
+            one: see `Fates`.
         api_key: The only key that is let in; None lets in any.
         seed: The same seed decides the same faults, latencies and answers, request by request (of those that are read:
             one refused for too many at once is not).
@@ -157,7 +162,8 @@ def _number(part: str, value: str) -> float:
 
 def _check_fault(name: str, share: float) -> None:
     if name not in FAULTS:
-        known = ", ".join((*NUMBERS, *WORDS, *FAULTS))
-        raise ConfigError(f"the simulation knows no {name!r}; known are {known}")
+        close = get_close_matches(name, (*NUMBERS, *WORDS, *FAULTS), n=3, cutoff=0.5)
+        like = f"known are {', '.join(close)} and others: " if close else ""
+        raise ConfigError(f"the simulation knows no {name!r}; {like}`llm-fanout sim --faults` lists the faults")
     if not 0 <= share <= 1:
         raise ConfigError(f"the share of {name!r} must be between 0 and 1, got {share!r}")

@@ -1,62 +1,71 @@
-"""What goes wrong: which request gets which fault, how late, and what it looks like."""
+"""What goes wrong: which request gets which fault, and how late its answer is."""
 
 from __future__ import annotations
 
-import json
 import random
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
 
-# An HTTP status as its number; `hang` never answers, `reset` closes the connection without an answer; the others answer
-# with 200 and a body that is cut (`malformed`), has no choices (`empty`), no finish reason (`truncated`) or an error object
-# (`error200`).
-STATUSES = {
-    "400": ("invalid_request_error", "invalid_request", "The request is not valid."),
-    "401": ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-    "403": ("permission_error", None, "You have no access to this model."),
-    "404": ("invalid_request_error", "model_not_found", "The model does not exist."),
-    "408": ("timeout", None, "The request took too long to arrive."),
-    "409": ("conflict", None, "The request was in conflict with another."),
-    "429": ("requests", "rate_limit_exceeded", "Rate limit reached (simulated). Please try again later."),
-    "500": ("server_error", None, "The server had an error while processing your request."),
-    "502": None,
-    "503": ("server_error", None, "The engine is currently overloaded, please try again later."),
-    "504": None,
-    "529": ("overloaded_error", None, "Overloaded."),
-    "insufficient_quota": ("insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
-}
-JSON = {"Content-Type": "application/json"}
-FAULTS = (*STATUSES, "hang", "reset", "malformed", "empty", "truncated", "error200")
+from .catalogue import ERRORS
 
-_ASKED_FOR = re.compile(r"\[\[(fault|latency|answer):(.*?)\]\]", re.DOTALL)
+# What goes wrong with the connection, or with a body that is answered with 200. Where a request did not ask for a stream,
+# a fault of streams is its closest kin.
+BODY_FAULTS: Mapping[str, str] = {
+    "hang": "nothing is ever answered",
+    "reset": "the connection is closed before the answer",
+    "cut": "the connection is closed in the middle of the answer",
+    "drip": "the answer comes byte by byte, a second each",
+    "stall": "the stream stops in the middle, and the connection stays open",
+    "keepalive": "the stream has comments that keep it alive, and nothing else, for ever",
+    "truncated": "the answer ends without a finish reason",
+    "error_event": "the stream ends with an error",
+    "bad_chunk": "a chunk of the stream is no JSON",
+    "malformed": "the JSON of the answer is cut in half",
+    "empty": "the answer has no choices",
+    "error200": "the answer is an error, with status 200",
+    "bad_utf8": "the answer is not UTF-8",
+    "html200": "the answer is a page, with status 200",
+}
+FAULTS: Mapping[str, str] = {**ERRORS, **BODY_FAULTS}  # from each name to its meaning, in a line
+NO_FAULT = "ok"  # in a script, a try that is answered
+
+# What a prompt may ask for by marks in its text, and what comes of it.
+MARKS: Mapping[str, str] = {
+    "[[fault:500]]": "always meets that fault",
+    "[[faults:500,429,ok]]": "meets one after the other, try by try of this very text, and is answered from then on",
+    "[[wait:0.4]]": "is told to wait that many seconds, where it is told any",
+    "[[latency:2]]": "takes that many seconds",
+    "[[answer:yes]]": 'is answered "yes"',
+}
+_MARK = re.compile(r"\[\[(fault|faults|wait|latency|answer):(.*?)\]\]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What will happen to one request: a fault or none, after how many seconds, and its own source of randomness."""
+    """What will happen to one request.
+
+    Attributes:
+        fault: One of `FAULTS`, or None.
+        latency: Seconds until it is answered.
+        draw: Its own source of randomness.
+        answer: What the answer is to say; None for something made up.
+        wait: Seconds that a refusal names, where it names any; None for the usual.
+    """
 
     fault: str | None
     latency: float
     draw: random.Random
     answer: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorAnswer:
-    """An answer that is an error."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    wait: float | None = None
 
 
 class Fates:
     """Decides, request by request in the order of their arrival; the same seed decides the same.
 
-    A prompt may ask for its fate: `[[fault:500]]` always meets that fault, `[[latency:0.2]]` takes that many seconds,
-    `[[answer:yes]]` is answered "yes".
+    A prompt may ask for its fate by `MARKS` in its text; what makes no sense in them is passed over.
 
     Args:
         shares: Share of requests by fault.
@@ -71,18 +80,27 @@ class Fates:
         self._jitter = jitter
         self._seed = seed
         self._arrivals = 0
+        self._tries: Counter[str] = Counter()
 
     def next(self, text: str) -> Fate:
         """The fate of the next request, whose messages say `text`."""
         self._arrivals += 1
         draw = random.Random(f"{self._seed}/{self._arrivals}")
         fault, latency = self._fault(draw.random()), self._latency_of(draw.gauss(0.0, self._jitter))
-        asked = dict(_ASKED_FOR.findall(text))
-        if asked.get("fault") in FAULTS:
+        asked = dict(_MARK.findall(text))
+        if "faults" in asked:
+            fault = self._scripted(text, asked["faults"])
+        elif asked.get("fault") in FAULTS:
             fault = asked["fault"]
-        if "latency" in asked:
-            latency = _seconds(asked["latency"], latency)
-        return Fate(fault, latency, draw, asked.get("answer"))
+        slow = _seconds(asked.get("latency"))
+        return Fate(fault, latency if slow is None else slow, draw, asked.get("answer"), _seconds(asked.get("wait")))
+
+    def _scripted(self, text: str, script: str) -> str | None:
+        """The fault of this try of `text`; None for a try that is answered."""
+        steps = [step for step in map(str.strip, script.split(",")) if step in FAULTS or step == NO_FAULT]
+        tries, self._tries[text] = self._tries[text], self._tries[text] + 1
+        step = steps[tries] if tries < len(steps) else NO_FAULT
+        return None if step == NO_FAULT else step
 
     def _fault(self, drawn: float) -> str | None:
         for fault, share in self._shares.items():
@@ -96,33 +114,9 @@ class Fates:
         return self.latency * exp(deviation - self._jitter**2 / 2)
 
 
-def error_answer(fault: str, draw: random.Random) -> ErrorAnswer:
-    """How a provider says `fault`, one of `STATUSES`: OpenAI's JSON, or a proxy's page."""
-    status = 429 if fault == "insufficient_quota" else int(fault)
-    said = STATUSES[fault]
-    if said is None:
-        return nginx_page(status)
-    kind, code, message = said
-    headers = dict(JSON)
-    if fault == "429" and draw.random() < 0.5:  # half of them say when, half leave it to the caller
-        wait = 0.5 + draw.random()
-        headers |= {"retry-after": f"{wait:.3f}", "retry-after-ms": str(round(wait * 1000))}
-    return ErrorAnswer(status, headers, error_body(message, kind, code))
-
-
-def nginx_page(status: int) -> ErrorAnswer:
-    """What a proxy says in the provider's place: HTML, and nothing else."""
-    page = f"<html><head><title>{status}</title></head><body><center>nginx</center></body></html>"
-    return ErrorAnswer(status, {"Content-Type": "text/html"}, page.encode())
-
-
-def error_body(message: str, kind: str, code: str | None) -> bytes:
-    """OpenAI's error object."""
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
-
-
-def _seconds(text: str, default: float) -> float:
+def _seconds(text: str | None) -> float | None:
+    """The seconds that a mark says, within an hour; None if there is no mark, or no number in it."""
     try:
-        return max(0.0, min(float(text), 3600.0))
+        return None if text is None else max(0.0, min(float(text), 3600.0))
     except ValueError:
-        return default
+        return None

@@ -13,15 +13,18 @@ from aiohttp import web
 from .account import Account, Refusal
 from .answers import Spoken, completion, quoted, spoken
 from .asked import Asked, read
+from .catalogue import ERRORS, error_answer
 from .config import SimConfig
-from .dialects import ANNOUNCE, refusal_answer
-from .faults import JSON, STATUSES, ErrorAnswer, Fate, Fates, error_answer, error_body
+from .dialects import ANNOUNCE
+from .faults import Fate, Fates
 from .outages import OutageKind
+from .refusals import refusal_answer
 from .stats import Stats
+from .wording import JSON, ErrorAnswer, openai_error
 
 BODY_LIMIT = 64 * 2**20  # bytes of a request
-WRONG_KEY = ErrorAnswer(401, JSON, error_body("Incorrect API key.", "invalid_request_error", "invalid_api_key"))
-DOWN = ErrorAnswer(503, JSON, error_body("The service is temporarily unavailable.", "server_error", None))
+WRONG_KEY = ErrorAnswer(401, JSON, openai_error("Incorrect API key.", "invalid_request_error", "invalid_api_key"))
+DOWN = ErrorAnswer(503, JSON, openai_error("The service is temporarily unavailable.", "server_error", None))
 
 
 class SimServer:
@@ -104,13 +107,13 @@ class SimServer:
         asked = read(await request.read())
         if isinstance(asked, str):
             self.stats.met("400", time.monotonic())
-            return _error(ErrorAnswer(400, JSON, error_body(asked, "invalid_request_error", None)))
+            return _error(ErrorAnswer(400, JSON, openai_error(asked, "invalid_request_error", None)))
         fate = self._fates.next(asked.text)
         if fate.fault is not None:
             self.stats.met(fate.fault, time.monotonic())
-        if fate.fault in STATUSES:
+        if fate.fault in ERRORS:
             await asyncio.sleep(fate.latency / 4)  # a refusal comes sooner than an answer
-            return _error(error_answer(fate.fault, fate.draw))
+            return _error(error_answer(fate.fault, fate.draw, fate.wait))
         return await self._complete(request, asked, fate)
 
     async def _complete(self, request: web.Request, asked: Asked, fate: Fate) -> web.StreamResponse:
@@ -164,7 +167,7 @@ def _spoiled(fault: str | None, body: dict[str, Any]) -> bytes:
     if fault == "truncated":
         body["choices"][0]["finish_reason"] = None
     if fault == "error200":
-        return error_body("The model failed after the answer had begun.", "server_error", None)
+        return openai_error("The model failed after the answer had begun.", "server_error", None)
     whole = json.dumps(body).encode()
     return whole[: len(whole) // 2] if fault == "malformed" else whole
 

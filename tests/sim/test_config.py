@@ -8,6 +8,7 @@ import pytest
 
 from llm_fanout import ConfigError
 from llm_fanout.sim import SimConfig
+from llm_fanout.sim.faults import FAULTS
 
 
 def test_parse_reads_numbers_and_faults() -> None:
@@ -86,8 +87,22 @@ def test_outages_are_checked() -> None:
 )
 def test_nonsense_is_refused(text: str) -> None:
     """A part that cannot be is a ConfigError that says what can."""
-    with pytest.raises(ConfigError, match=r"number|known|between|share"):
+    with pytest.raises(ConfigError, match=r"number|knows no|between|share"):
         SimConfig.parse(text)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_has_its_share(name: str) -> None:
+    """Each name that is listed can be said, whatever characters it has."""
+    assert SimConfig.parse(f"rpm=60,{name}=0.05").faults == {name: 0.05}
+
+
+def test_a_misspelt_name_is_told_what_is_like_it() -> None:
+    """Names that come close are named, and where the others are listed."""
+    with pytest.raises(ConfigError, match=r"knows no '429-rest'; known are 429-reset.*sim --faults"):
+        SimConfig.parse("429-rest=0.1")
+    with pytest.raises(ConfigError, match=r"knows no 'qqqq'; `llm-fanout sim --faults` lists"):
+        SimConfig.parse("qqqq=0.1")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import random
+import re
 
 import pytest
 
-from llm_fanout.sim.faults import STATUSES, Fates, error_answer
+from llm_fanout.sim.faults import FAULTS, MARKS, Fates
 
 
 def test_the_same_seed_decides_the_same() -> None:
@@ -33,33 +32,47 @@ def test_shares_are_met() -> None:
 
 
 def test_a_prompt_may_ask_for_its_fate() -> None:
-    """Markers in the text set the fault, the latency and the answer; what makes no sense in them is passed over."""
+    """Marks in the text set fault, latency, wait and answer; what makes no sense in them is passed over."""
     fates = Fates({}, 1.0, 0.0, 0)
 
-    asked = fates.next("[[fault:502]] [[latency:0.25]] [[answer:yes, indeed]]")
-    nonsense = fates.next("[[fault:none]] [[latency:soon]]")
+    asked = fates.next("[[fault:502]] [[latency:0.25]] [[wait:0.4]] [[answer:yes, indeed]]")
+    nonsense = fates.next("[[fault:none]] [[latency:soon]] [[wait:long]]")
 
-    assert (asked.fault, asked.latency, asked.answer) == ("502", 0.25, "yes, indeed")
-    assert (nonsense.fault, nonsense.latency, nonsense.answer) == (None, 1.0, None)
-
-
-@pytest.mark.parametrize("fault", STATUSES)
-def test_errors_look_like_a_providers(fault: str) -> None:
-    """JSON with an error object, or a proxy's page."""
-    answer = error_answer(fault, random.Random(1))
-
-    assert 400 <= answer.status < 600
-    if answer.headers["Content-Type"] == "text/html":
-        assert b"<html>" in answer.body
-    else:
-        assert json.loads(answer.body)["error"]["message"]
+    assert (asked.fault, asked.latency, asked.wait, asked.answer) == ("502", 0.25, 0.4, "yes, indeed")
+    assert (nonsense.fault, nonsense.latency, nonsense.wait, nonsense.answer) == (None, 1.0, None, None)
 
 
-def test_half_of_the_refusals_say_when() -> None:
-    """An injected 429 names a wait, or leaves it to the caller."""
-    answers = [error_answer("429", random.Random(seed)) for seed in range(100)]
+def test_a_prompt_may_script_its_tries() -> None:
+    """Each try of the same text meets the next fault, in order, and after the last one it is answered."""
+    fates = Fates({}, 1.0, 0.0, 0)
+    script = "[[faults:500, 429-retry-after,ok,nonsense,hang]]"
 
-    told = [float(answer.headers["retry-after"]) for answer in answers if "retry-after" in answer.headers]
+    tries = [fates.next(f"a {script}").fault for _ in range(6)]
+    other = fates.next(f"b {script}").fault
 
-    assert 30 < len(told) < 70
-    assert all(0.5 <= wait <= 1.5 for wait in told)
+    assert tries == ["500", "429-retry-after", None, "hang", None, None]
+    assert other == "500"
+
+
+def test_a_script_goes_before_chance() -> None:
+    """A try that the script answers meets no fault, whatever the shares are."""
+    fates = Fates({"500": 1.0}, 1.0, 0.0, 0)
+
+    assert [fates.next("[[faults:ok,503]]").fault for _ in range(3)] == [None, "503", None]
+    assert fates.next("no script").fault == "500"
+
+
+def test_every_fault_has_a_meaning() -> None:
+    """One line each; and no name that the parts of a config, or of a script, would break."""
+    assert all(meaning and "\n" not in meaning for meaning in FAULTS.values())
+    assert all(re.fullmatch(r"[\w-]+", name) for name in FAULTS)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_what_is_said_of_marks_is_so(mark: str) -> None:
+    """Each mark that is documented changes the fate."""
+    plain = Fates({}, 1.0, 0.0, 0).next("x")
+
+    fate = Fates({}, 1.0, 0.0, 0).next(mark)
+
+    assert (fate.fault, fate.latency, fate.answer, fate.wait) != (plain.fault, plain.latency, plain.answer, plain.wait)
