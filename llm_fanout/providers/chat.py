@@ -25,7 +25,7 @@ DONE = "[DONE]"
 
 # OpenAI's o-series and all since GPT-5 answer `max_tokens` with 400 unsupported_parameter; gpt-oss is served by others, and
 # other servers may not know the newer word.
-_NEWER = re.compile(r"(ft:)?(o[1-9]|gpt-([5-9]|[1-9]\d)|chat-latest|computer-use)")
+_NEWER = re.compile(r"(ft:)?(o[1-9]|gpt-([5-9]|[1-9]\d))")
 
 
 def wants_max_completion_tokens(model: str) -> bool:
@@ -153,7 +153,7 @@ def _refuse_error(answer: Mapping[str, Any]) -> None:
     if answer.get("error"):
         raise ProviderError(answer["error"])
     if answer.get("object") == "error":
-        raise ProviderError(answer)  # vLLM before 0.11, and what stands in front of it
+        raise ProviderError(answer)  # the older shape of vLLM, and of servers built on it
     for choice in rows(answer.get("choices")):
         if choice.get("error"):
             raise ProviderError(choice["error"])  # OpenRouter: the model behind it failed on the way

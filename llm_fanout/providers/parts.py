@@ -18,7 +18,7 @@ from .reading import mapping, rows, text
 AUDIO_TOKENS = 10.0  # a second; OpenAI, realtime guide on costs: a token for 100 ms of what the user says
 AUDIO_BYTES = {"wav": 32_000, "mp3": 8_000}  # a second of speech: 16 kHz of 16 bits; 64 kbit/s
 TEXT_BYTES = 4  # a token of a text file; the usual rule of thumb
-FILE_BYTES = 20  # a token of a PDF: Anthropic, PDF support: 1,500 to 3,000 a page; a page of text has some 40 kB
+FILE_BYTES = 20  # a token of a PDF: Anthropic, PDF support: 1,500 to 3,000 a page; that a page has 40 kB is a guess
 UNSEEN_FILE = 10_000  # tokens; a handful of pages
 
 Part = Mapping[str, Any]

@@ -14,7 +14,7 @@ EVENT_LIMIT = 16 * 2**20  # bytes; a Responses stream ends with the whole answer
 _BOM = b"\xef\xbb\xbf"
 
 
-class Event(NamedTuple):  # a fifth of the cost of a frozen dataclass, and there may be a million
+class Event(NamedTuple):  # cheaper to make than a frozen dataclass, and there may be a million
     """One event: its data, lines joined by line feeds, and its type."""
 
     data: str
@@ -43,23 +43,28 @@ class SseParser:
         Raises:
             ValueError: It is no UTF-8, or an event is larger than the limit. The parser cannot be used any more.
         """
+        lines, rest = self._split(chunk)
+        events = [event for line in lines if (event := self._take(line)) is not None]
+        if rest:
+            self._unfinished.append(rest)
+            self._grow(len(rest))
+        return events
+
+    def _split(self, chunk: bytes) -> tuple[list[bytes], bytes]:
+        """The lines that end in `chunk`, and what comes after the last of them."""
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")  # CR LF is one line's end, also where it is cut in two
         if not chunk:
-            return []
+            return [], b""
         self._after_cr = chunk.endswith(b"\r")
         lines = chunk.splitlines()  # of bytes: at CR, LF and CR LF, and nowhere else
-        rest = None if chunk.endswith((b"\r", b"\n")) else lines.pop()
+        rest = b"" if chunk.endswith((b"\r", b"\n")) else lines.pop()
         if lines and self._unfinished:
             lines[0] = b"".join([*self._unfinished, lines[0]])
             self._size -= sum(map(len, self._unfinished))
             self._unfinished = []
-        events = [event for line in lines if (event := self._take(line)) is not None]
-        if rest is not None:
-            self._unfinished.append(rest)
-            self._grow(len(rest))
-        return events
+        return lines, rest
 
     def _take(self, line: bytes) -> Event | None:
         """Take one line; the event that it ends, if it ends one."""

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from anthropic._constants import ANTHROPIC_API_VERSION
 from anthropic.lib.streaming._messages import accumulate_event
-from anthropic.types import Message
+from anthropic.types import ContentBlockParam, Message, ToolChoiceParam, ToolParam
 from anthropic.types.message_create_params import MessageCreateParamsBase
 from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from llm_fanout import Rejected
 from llm_fanout.providers import Event, MessagesFormat, ProviderError, Request, Schema
@@ -150,6 +150,34 @@ def test_a_conversation_with_tools() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": "Done."}]},
         {"role": "assistant", "content": "I cannot."},
     ]
+
+
+def test_what_is_written_fits_the_sdks_types() -> None:
+    """Blocks, tools and tool choice are such as its types describe."""
+    call = {"id": "toolu_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    files = [
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}},
+        {"type": "file", "file": {"file_id": "f"}},
+    ]
+    tool = {
+        "type": "function",
+        "function": {"name": "weather", "description": "d", "parameters": PARAMETERS, "strict": True},
+    }
+
+    written = body(
+        {"role": "user", "content": [*parts, *files]},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "toolu_1", "content": parts},
+        tools=[tool],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+
+    for block in [block for turn in written["messages"] for block in turn["content"]]:
+        TypeAdapter(ContentBlockParam).validate_python(block)
+    TypeAdapter(ToolParam).validate_python(written["tools"][0])
+    TypeAdapter(ToolChoiceParam).validate_python(written["tool_choice"])
 
 
 def test_arguments_that_are_no_object() -> None:

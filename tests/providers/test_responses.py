@@ -10,8 +10,11 @@ from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response
-from openai.types.responses.response_create_params import ResponseCreateParamsBase
-from pydantic import BaseModel
+from openai.types.responses.response_create_params import (
+    ResponseCreateParamsBase,
+    ResponseCreateParamsNonStreaming,
+)
+from pydantic import BaseModel, TypeAdapter
 
 from llm_fanout import Rejected
 from llm_fanout.providers import Event, ProviderError, Request, ResponsesFormat, Schema
@@ -103,6 +106,26 @@ def test_a_conversation_with_tools() -> None:
         {"role": "assistant", "content": "I cannot."},
         {"type": "item_reference", "role": "", "id": "rs_1"},
     ]
+
+
+def test_what_is_written_fits_the_sdks_types() -> None:
+    """Items and tools are such as its types describe."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    custom = {"id": "call_2", "type": "custom", "custom": {"name": "shell", "input": "ls"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+    written = body(
+        {"role": "user", "content": [{"type": "text", "text": "a"}, image, {"type": "file", "file": {"file_id": "f"}}]},
+        {"role": "assistant", "content": "Let me look.", "tool_calls": [call, custom]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "18 C"},
+        {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "a.txt"}]},
+        tools=[{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+    )
+
+    assert len(written["input"]) == 6
+    TypeAdapter(ResponseCreateParamsNonStreaming).validate_python(written)
 
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
