@@ -177,7 +177,7 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
         (("run", "-", "--model", "openai/x", "--sim", "rpm=5"), "--sim"),
         (("run", "-", "--model", "sim/x", "--sim", "rpm=5,nonsense=1"), "nonsense"),
         (("sim", "--chaos", "nonsense=1"), "nonsense"),
-        (("sim", "--chaos", "headers=odd"), "openai, azure, anthropic, groq, none"),
+        (("sim", "--chaos", "headers=odd"), "openai, azure, anthropic, groq, gemini, mistral, openrouter, litellm, none"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

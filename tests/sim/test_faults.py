@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from support import post_chat
 
+from llm_fanout.sim import Box, SimConfig
 from llm_fanout.sim.faults import FAULTS, MARKS, Fates
 
 
@@ -52,6 +54,16 @@ def test_a_prompt_may_script_its_tries() -> None:
 
     assert tries == ["500", "429-retry-after", None, "hang", None, None]
     assert other == "500"
+
+
+def test_a_script_is_played_over_the_wire() -> None:
+    """Whoever asks again meets what comes next, and the box has counted all of it."""
+    with Box(SimConfig(latency=0, jitter=0)) as box:
+        statuses = [post_chat(box.url, "[[faults:500,429-date,ok,503]]")[0] for _ in range(5)]
+        stats = box.stats
+
+    assert statuses == [500, 429, 200, 503, 200]
+    assert stats["faults"] == {"500": 1, "429-date": 1, "503": 1}
 
 
 def test_a_script_goes_before_chance() -> None:
