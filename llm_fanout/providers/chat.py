@@ -6,7 +6,7 @@ Sources, read 2026-11: openai SDK 3.57, `types/chat`; OpenRouter, errors and deb
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -34,36 +34,22 @@ def wants_max_completion_tokens(model: str) -> bool:
 
 
 class ChatFormat:
-    """Chat Completions.
-
-    Args:
-        newer_bound: Which models are sent `max_completion_tokens` for `max_tokens`.
-        native_schema: Whether the server enforces JSON schemas; if not, they are asked for in words.
-    """
+    """Chat Completions."""
 
     name = "chat"
     path = "/chat/completions"
 
-    def __init__(
-        self, *, newer_bound: Callable[[str], bool] = wants_max_completion_tokens, native_schema: bool = True
-    ) -> None:
-        self._newer_bound = newer_bound
-        self._native_schema = native_schema
-
     def body(self, request: Request) -> dict[str, Any]:
         """The messages and parameters as they are; `extra_body` is put in last."""
         params = {name: value for name, value in request.params.items() if value is not None and name not in APART}
-        if "max_tokens" in params and self._newer_bound(request.model):
+        if "max_tokens" in params and wants_max_completion_tokens(request.model):
             params.setdefault("max_completion_tokens", params.pop("max_tokens"))
-        messages = list(request.messages)
-        if request.schema is not None and self._native_schema:
+        if request.schema is not None:
             params["response_format"] = response_format(request.schema)
-        elif request.schema is not None:
-            messages = request.schema.asked_in(messages)
         if request.stream:
             params["stream"] = True
             params["stream_options"] = {**params.get("stream_options", {}), "include_usage": True}
-        return {"model": request.model, "messages": messages, **params, **extras(request)}
+        return {"model": request.model, "messages": list(request.messages), **params, **extras(request)}
 
     def read(self, raw: bytes) -> Reply:
         """The first choice. Raises ProviderError for an error in it, ValueError if it is no chat completion."""
