@@ -25,6 +25,8 @@ lists what there is.
 
 from __future__ import annotations
 
-from .conformance import check_provider as check_provider
+from .conformance import check_provider
+
+__all__ = ["check_provider", "pytest_plugins"]
 
 pytest_plugins = ("llm_fanout.pytest_plugin",)  # a module of its own, so that this one needs no pytest
