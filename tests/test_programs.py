@@ -34,21 +34,30 @@ def box() -> Iterator[Box]:
         yield box
 
 
-async def test_judges(box: Box) -> None:
-    """Three runs at once on three models, joined by position."""
-    answers = {f"a{number}": f"answer {number} [[answer:good]]" for number in range(50)}
+async def test_judges(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs at once on three providers, joined by position; one of them dies half-way, and the spare steps in."""
+    vote = '{"grade": "good", "reason": "it is"}'
+    answers = {f"a{number}": f"answer {number} [[answer:{vote}]]" for number in range(400)}
+    with Box(SimConfig(latency=0.02, outage="0.6-600:503")) as gemini:
+        for name, url in (("OPENAI", box.url), ("ANTHROPIC", box.url.removesuffix("/v1")), ("GEMINI", gemini.url)):
+            monkeypatch.setenv(f"{name}_BASE_URL", url)
+            monkeypatch.setenv(f"{name}_API_KEY", f"key-of-{name}")
 
-    unanimous, cost = await program("judges").main(answers, box.url)
+        unanimous, stand_ins, cost = await program("judges").main(answers)
 
-    assert (unanimous, cost) == (1.0, 0.0)
-    assert box.stats["answered"] == 150
+        answered_before = gemini.stats["answered"]
+    assert unanimous == 1.0
+    assert (stand_ins, box.stats["answered"]) == (400 - answered_before, 1_200 - answered_before)
+    assert stand_ins > 0
+    assert cost > 0
 
 
 async def test_latency(box: Box) -> None:
-    """A line for each server, nothing failed."""
+    """A line for each server and metric, nothing failed."""
     lines = await program("latency").main({"one": box.url, "two": box.url})
 
-    assert all(re.fullmatch(r"(one|two) 0\.\d{3} 0\.\d{3} \d\.\d{3} failed=0", line) for line in lines)
+    assert len(lines) == 6
+    assert all(re.fullmatch(r"(one|two) \w+ 0\.\d{3} 0\.\d{3} \d\.\d{3} failed=0", line) for line in lines)
 
 
 async def test_nightly(box: Box, tmp_path: Path) -> None:
@@ -63,13 +72,14 @@ async def test_nightly(box: Box, tmp_path: Path) -> None:
 
 
 async def test_notebook(box: Box) -> None:
-    """Failures are looked at and asked again."""
+    """Answers become columns; failures are looked at and asked again."""
     tickets = {100 + number: f"ticket {number}" for number in range(10)} | {5: "[[fault:400]]"}
 
     rows = await program("notebook").main(tickets, box.url)
 
     assert [row["ok"] for row in rows] == [True] * 10 + [False, False]
     assert rows[-1]["id"] == 5
+    assert {row["category"] for row in rows[:10]} <= {"billing", "bug", "how-to", "other"}
 
 
 async def test_orchestrator(box: Box) -> None:

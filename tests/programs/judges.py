@@ -1,21 +1,35 @@
-"""Three judges over many answers: agreement, and what it cost."""
+"""Three judges over many answers: structured votes, agreement, what it cost, and a provider that dies half-way."""
 
 import asyncio
 from collections import Counter
+from typing import Literal
 
-from llm_fanout import Endpoint, FanOut, Prompt
+from pydantic import BaseModel
 
-JUDGES = ("sim/judge-a", "sim/judge-b", "sim/judge-c")
+from llm_fanout import FanOut, Prompt
 
 
-async def main(answers: dict[str, str], url: str) -> tuple[float, float]:
-    """The share of unanimous verdicts, and USD."""
+class Verdict(BaseModel):
+    """A judge's vote."""
+
+    grade: Literal["good", "bad"]
+    reason: str
+
+
+JUDGES = ["openai/gpt-5", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro"]
+SPARE = ["openai/gpt-5-mini"]
+
+
+async def main(answers: dict[str, str]) -> tuple[float, int, float]:
+    """The share of unanimous verdicts, how many votes are by a stand-in, and USD."""
     prompts = [Prompt(text, id=key) for key, text in answers.items()]
-    judges = [Endpoint(judge, base_url=url) for judge in JUDGES]
-    async with FanOut(judges[0], instructions="Grade the answer.", max_tokens=300) as fan:
-        panel = await asyncio.gather(*(fan.map(prompts, model=judge) for judge in judges))
-    unanimous = 0
+    async with FanOut(JUDGES[0], instructions="Grade the answer.", max_tokens=300) as fan:
+        panel = await asyncio.gather(
+            *(fan.map(prompts, model=judge, fallbacks=SPARE, response_format=Verdict) for judge in JUDGES)
+        )
+    unanimous = stand_ins = 0
     for ballot in zip(*panel, strict=True):  # input order, exactly one Result each: zip is the join
-        grades = [result.value for result in ballot if result.ok]
+        grades = [result.value.grade for result in ballot if result.ok]
+        stand_ins += sum(result.ok and result.model != judge for result, judge in zip(ballot, JUDGES, strict=True))
         unanimous += bool(grades) and Counter(grades).most_common(1)[0][1] == len(JUDGES)
-    return unanimous / len(prompts), fan.summary.cost
+    return unanimous / len(prompts), stand_ins, fan.summary.cost

@@ -3,8 +3,21 @@
 from typing import reveal_type
 
 from httpx2 import Timeout
+from pydantic import BaseModel
 
-from llm_fanout import Executor, FanOut, Limits, Prompt, Task, fan_out, fan_out_sync
+from llm_fanout import Endpoint, Executor, FanOut, Limits, Prompt, Task, fan_out, fan_out_sync
+from llm_fanout.providers import Request
+
+
+class Invoice(BaseModel):
+    """What is asked for."""
+
+    total: int
+
+
+async def mine(request: Request) -> str:
+    """A provider in three lines."""
+    return str(request.messages)
 
 
 async def typed(fan: FanOut) -> None:
@@ -17,7 +30,22 @@ async def typed(fan: FanOut) -> None:
     fan.map(["a"], temprature=0)  # E
     fan.map("one string")  # a str is an iterable of str: refused when it runs
     fan.map(["a"], n=3)  # E
-    fan.map(["a"], stream=True)  # E
+    fan.call("a", stream=True)  # E
+    reveal_type(await fan.map(["a"], response_format=Invoice))  # R: llm_fanout.results.Report[type_errors.Invoice]
+    reveal_type((await fan.map(["a"], response_format=Invoice))[0].value)  # R: type_errors.Invoice
+    reveal_type(fan_out_sync(["a"], model="m", response_format=Invoice))  # R: llm_fanout.results.Report[type_errors.Invoice]
+    reveal_type((await fan.call("a", response_format=Invoice)).value)  # R: type_errors.Invoice
+    fan.map(["a"], response_format=dict)  # E
+    fan.map(["a"], fallbacks="m")  # a str is a sequence of str: refused when it runs
+    fan.map(["a"], fallbacks=[5])  # E
+    reveal_type((await fan.embed(["a"]))[0].value)  # R: list[float]
+    async with fan.stream("a", max_tokens=5) as pieces:
+        reveal_type(pieces)  # R: llm_fanout.llm.stream.Stream[str]
+        async for piece in pieces:
+            reveal_type(piece)  # R: str
+    fan.stream("a", n=3)  # E
+    Endpoint("mine/x", provider=mine, price=(1.0, 2.0))
+    Endpoint("mine/x", provider=len)  # E
     fan.map([1, 2])  # E
     fan.call("a", progress=True)  # E
     Prompt("a", temperature="hot")  # E
