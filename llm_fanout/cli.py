@@ -52,7 +52,12 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
             metavar="PROMPTS.jsonl", help="A JSON object with 'prompt' or 'messages', or a string, per line; - reads stdin."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Provider and model: openai/gpt-5-mini, or sim/anything to try without a key.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Provider and model: openai/gpt-5-mini, anthropic/..., gemini/..., or sim/x to try without a key."
+        ),
+    ],
     output: Annotated[str, typer.Option(help="Where the rows go, in input order; - is standard output.")] = "-",
     base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default OPENAI_BASE_URL.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute.")] = None,
@@ -63,6 +68,10 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     timeout: Annotated[float | None, typer.Option(help="Seconds for one attempt; default 600.")] = None,
     max_retries: Annotated[int | None, typer.Option(help="Tries after transient failures; default 5.")] = None,
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
+    fallback: Annotated[
+        list[str] | None, typer.Option(help="A model to ask where the others cannot be had; may be said several times.")
+    ] = None,
+    stream: Annotated[bool, typer.Option(help="Read answers as streams, and report the time to the first token.")] = False,
     sim: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +80,8 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     ] = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
 ) -> None:
-    """Ask every prompt of a file and write one row per answer. The key comes from OPENAI_API_KEY.
+    """Ask every prompt of a file and write one row per answer. The key comes from OPENAI_API_KEY, or ANTHROPIC_API_KEY,
+    GEMINI_API_KEY, as the model's provider has it.
 
     Exit code 0: every call succeeded.
     1: some failed; their rows say why.
@@ -83,7 +93,9 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     from .rows import RowReader
 
     _check_output(output, prompts)
-    options: dict[str, Any] = _given(timeout=timeout, max_retries=max_retries, instructions=instructions)
+    options: dict[str, Any] = _given(
+        timeout=timeout, max_retries=max_retries, instructions=instructions, fallbacks=fallback, stream=stream or None
+    )
     limits = Limits(**_given(rpm=rpm, tpm=tpm, max_concurrency=max_concurrency))
     reader = RowReader(skip=on_bad_row is OnBadRow.skip)
     source, total = _source(prompts, reader)

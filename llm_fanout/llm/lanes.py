@@ -61,7 +61,9 @@ class SdkLane:
 
         What the SDKs call raw and streamed is the answer before they read any of it (openai 3.57, anthropic 2.14).
         """
-        options = {"headers": {**headers, RAW: "stream"}, "timeout": _sdk_timeout(timeouts)}
+        # Not compressed: httpx2 would unpack a bomb before it could be counted.
+        ours = {RAW: "stream", "Accept-Encoding": "identity"}
+        options = {"headers": {**headers, **ours}, "timeout": _sdk_timeout(timeouts)}
         try:
             raw = await self._client.post(path, cast_to=object, body=body, options=options)
         except Exception as exc:
@@ -72,7 +74,7 @@ class SdkLane:
             return
         response = raw.http_response
         try:
-            yield Answer(response.status_code, response.headers, response.aiter_bytes())
+            yield Answer(response.status_code, response.headers, response.aiter_raw())
         finally:
             await response.aclose()
 

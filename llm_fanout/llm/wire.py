@@ -18,7 +18,7 @@ import aiohttp
 from .times import Timeouts
 
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
-REPLY_LIMIT = 64 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB
+REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
 
 
 @dataclass(frozen=True, slots=True)
