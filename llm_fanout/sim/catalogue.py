@@ -76,6 +76,7 @@ RPM = openai_error(
 )
 VAGUE = openai_error("Too many requests. Please try again later.", "rate_limit_error", None)
 SERVER = openai_error("The server had an error while processing your request. Sorry about that!", "server_error", None)
+REQUEST = {"request-id": "req_simulated"}  # Anthropic "Errors": every answer has it, in the body, too
 FULL = {"x-ratelimit-limit-requests": "5000", "x-ratelimit-limit-tokens": "2000000"}
 
 ROWS: Mapping[str, Row] = {
@@ -102,7 +103,8 @@ ROWS: Mapping[str, Row] = {
         anthropic_error(
             "This request would exceed your organization's rate limit of 4,000 requests per minute.", "rate_limit_error"
         ),
-        {
+        REQUEST
+        | {
             "anthropic-ratelimit-requests-limit": "4000",
             "anthropic-ratelimit-requests-remaining": "0",
             "anthropic-ratelimit-requests-reset": "$instant",
@@ -120,6 +122,7 @@ ROWS: Mapping[str, Row] = {
         _gemini_error("GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
     ),
     # A rate limit that does not say when
+    "429-rate": Row("a rate limit that does not say when", 429, RPM),
     "429-bare": Row("a refusal that says nothing", 429, b'{"error": "Too Many Requests"}'),
     "429-nginx": Row("a proxy's page in the place of a rate limit", 429, nginx_page(429), HTML),
     # BerriAI/litellm: what it says of a provider's refusal, without the provider's headers
@@ -166,7 +169,7 @@ ROWS: Mapping[str, Row] = {
         openai_error("Slow down: your rate rose too fast.", "service_unavailable_error", "slow_down"),
     ),
     # Anthropic "Errors"
-    "529": Row("Anthropic is overloaded", 529, anthropic_error("Overloaded", "overloaded_error")),
+    "529": Row("Anthropic is overloaded", 529, anthropic_error("Overloaded", "overloaded_error"), REQUEST),
     # Groq "API error codes"
     "498": Row(
         "Groq's flex tier is full",
@@ -199,6 +202,7 @@ ROWS: Mapping[str, Row] = {
         "Anthropic's spend limit is reached until the month ends",
         429,
         anthropic_error("You have reached your spend limit.", "rate_limit_error", error_code="enforced_spend_limit_reached"),
+        REQUEST,
     ),
     # OpenRouter "Limits" and "Errors": limit_source says whose budget it is
     "402": Row(
@@ -253,6 +257,7 @@ ROWS: Mapping[str, Row] = {
         "a request of too many bytes",
         413,
         anthropic_error("Request exceeds the maximum allowed number of bytes.", "request_too_large"),
+        REQUEST,
     ),
     "400-context": Row(
         "a prompt longer than OpenAI's context",
@@ -267,6 +272,7 @@ ROWS: Mapping[str, Row] = {
         "a prompt longer than Anthropic's context",
         400,
         anthropic_error("prompt is too long: 210000 tokens > 200000 maximum", "invalid_request_error"),
+        REQUEST,
     ),
     # ggml-org/llama.cpp#15780
     "400-llamacpp": Row(
@@ -295,6 +301,7 @@ ROWS: Mapping[str, Row] = {
         str(status): Row(f"Cloudflare says: {title[0].lower()}{title[1:]}", status, cloudflare_page(status), HTML)
         for status, title in CLOUDFLARE.items()
     },
+    "599": Row("a failure that nobody knows", 599, nginx_page(599), HTML),
     # Try again soon: `_should_retry` of the openai SDK; 425 is RFC 8470, 499 is in Groq "API error codes"
     "408": Row("the request took too long to arrive", 408, openai_error("Request timeout.", "timeout", None)),
     "409": Row("the request was in conflict with another", 409, openai_error("Conflict.", "conflict", None)),
@@ -324,6 +331,7 @@ ROWS: Mapping[str, Row] = {
         "the key may not do this",
         403,
         anthropic_error("Your API key does not have permission to use the specified resource.", "permission_error"),
+        REQUEST,
     ),
     "404-model": Row(
         "there is no such model",
@@ -339,6 +347,8 @@ ROWS: Mapping[str, Row] = {
     ),
     # vLLM and others, by way of their framework
     "405": Row("the address takes no POST", 405, fastapi_error("Method Not Allowed"), {"allow": "GET"}),
+    # A redirect that is followed would carry the key to wherever it leads; port 9 is discard, where nobody listens
+    "307": Row("the address has moved", 307, nginx_page(307), HTML | {"location": "http://127.0.0.1:9/v1/chat/completions"}),
     "415": Row(
         "the address takes no JSON",
         415,
@@ -375,6 +385,7 @@ ROWS: Mapping[str, Row] = {
         ),
     ),
     "400": Row("the request is not valid", 400, openai_error("The request is not valid.", "invalid_request_error", None)),
+    "418": Row("an error that nobody knows", 418, fastapi_error("I'm a teapot")),
     "422": Row(
         "the request has a field that it must not have",
         422,
@@ -384,7 +395,7 @@ ROWS: Mapping[str, Row] = {
 
 # Statuses that are said in several ways of which none is the plainest: such a fault is any of these, each as often.
 MIXED: Mapping[str, tuple[str, ...]] = {
-    "429": ("429-retry-after-ms", "429-bare"),
+    "429": ("429-retry-after-ms", "429-rate"),
     "403": ("403-permission", "403-region"),
     "404": ("404-model", "404-url"),
 }
