@@ -21,14 +21,14 @@ def peak() -> int:
     return int(kilobytes[1]) * 1024
 
 
-async def ask(url: str) -> dict[str, Any]:
+async def ask(url: str, *, stream: bool) -> dict[str, Any]:
     """The results of a run with one hostile prompt, and how many bytes the peak of memory rose by it."""
     limits = Limits(max_concurrency=8, tpm=10_000_000)
     async with FanOut("openai/x", base_url=url, api_key="none", limits=limits, timeout=3, max_retries=1) as fan:
         await fan.map([f"Warm up {number}." for number in range(OTHERS)])  # imports, connections
         before = peak()
         prompts = [f"Number {number}." for number in range(OTHERS)]
-        report = await fan.map([*prompts[:5], "A hostile one.", *prompts[5:]])
+        report = await fan.map([*prompts[:5], "A hostile one.", *prompts[5:]], stream=stream)
         after = await fan.call("And afterwards?")
         grown = peak() - before
     victim = report[5]
@@ -45,4 +45,4 @@ async def ask(url: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(ask(sys.argv[1]))))
+    sys.stdout.write(json.dumps(asyncio.run(ask(sys.argv[1], stream="stream" in sys.argv[2:]))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from io import StringIO
 
 from .. import clock
 
@@ -22,20 +23,20 @@ class Heard:
         gaps: Seconds between one piece and the next.
     """
 
-    __slots__ = ("_began", "_last", "_pieces", "_tell", "first", "first_try", "gaps")
+    __slots__ = ("_began", "_last", "_said", "_tell", "first", "first_try", "gaps")
 
     def __init__(self, tell: Tell | None = None, *, first_try: bool = True) -> None:
         self.first_try = first_try
         self._tell = tell
         self._began = self._last = clock.now()
-        self._pieces: list[str] = []
+        self._said = StringIO()  # compact: there may be a million pieces
         self.first: float | None = None
         self.gaps: array[float] = array("d")
 
     @property
     def text(self) -> str:
         """All of it so far."""
-        return "".join(self._pieces)
+        return self._said.getvalue()
 
     @property
     def seconds(self) -> float:
@@ -55,6 +56,6 @@ class Heard:
         else:
             self.gaps.append(now - self._last)
         self._last = now
-        self._pieces.append(piece)
+        self._said.write(piece)
         if self._tell is not None:
             self._tell(piece)

@@ -74,7 +74,9 @@ class SdkLane:
             return
         response = raw.http_response
         try:
-            yield Answer(response.status_code, response.headers, response.aiter_raw())
+            read = response.is_stream_consumed  # by a transport of the user's that had the answer at hand
+            chunks = _once(response.content) if read else response.aiter_raw()
+            yield Answer(response.status_code, response.headers, chunks)
         finally:
             await response.aclose()
 

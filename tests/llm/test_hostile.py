@@ -19,6 +19,8 @@ OTHERS = 20  # calls of the victim's beside the hostile one
 ENDS: dict[hostile.Answer, set[str | None]] = {
     hostile.endless_body: {"malformed", "timeout"},
     hostile.bomb: {"malformed", "timeout"},
+    hostile.huge_body: {"malformed", "timeout"},
+    hostile.tiny_chunks: {"malformed", "truncated", "timeout"},
     hostile.huge_header: {"connection"},
     hostile.endless_headers: {"connection"},
     hostile.slow_headers: {"timeout"},
@@ -31,11 +33,20 @@ ENDS: dict[hostile.Answer, set[str | None]] = {
 }
 
 
-async def victim_of(answer: hostile.Answer) -> dict[str, Any]:
+# The same to a client that reads answers as streams, where that makes a difference.
+STREAMED: dict[hostile.Answer, set[str | None]] = {
+    hostile.tiny_chunks: {"truncated", "timeout", "malformed"},
+    hostile.dripping_body: {"timeout"},
+    hostile.bomb: {"malformed", "truncated", "timeout"},
+    hostile.deep_json: {"malformed", "truncated"},
+}
+
+
+async def victim_of(answer: hostile.Answer, *options: str) -> dict[str, Any]:
     """What came of the calls of a client, in a process of its own, of which one is answered so."""
     async with hostile.hostile(answer) as url:
         client = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", str(VICTIM), url), stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-W", "error", str(VICTIM), url, *options), stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await client.communicate()
     found: dict[str, Any] = json.loads(printed)
@@ -43,12 +54,21 @@ async def victim_of(answer: hostile.Answer) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize("answer", ENDS, ids=lambda answer: answer.__name__)
-async def test_a_hostile_answer_costs_its_item_only(answer: hostile.Answer) -> None:
+@pytest.mark.parametrize(
+    ("answer", "ends", "options"),
+    [
+        *((answer, ends, ()) for answer, ends in ENDS.items()),
+        *((answer, ends, ("stream",)) for answer, ends in STREAMED.items()),
+    ],
+    ids=lambda value: getattr(value, "__name__", "-".join(value) if isinstance(value, tuple) else ""),
+)
+async def test_a_hostile_answer_costs_its_item_only(
+    answer: hostile.Answer, ends: set[str | None], options: tuple[str, ...]
+) -> None:
     """The item ends, with an error in a few words or a success; all others are answered; memory hardly rises."""
-    found = await victim_of(answer)
+    found = await victim_of(answer, *options)
 
-    assert found["kind"] in ENDS[answer]
+    assert found["kind"] in ends
     assert len(found["message"]) < 1_000
     assert (found["others"], found["after"]) == (OTHERS, True)
     assert found["grown"] <= MEMORY

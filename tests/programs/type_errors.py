@@ -20,7 +20,7 @@ async def mine(request: Request) -> str:
     return str(request.messages)
 
 
-async def typed(fan: FanOut) -> None:
+async def typed(fan: FanOut) -> None:  # noqa: PLR0915  # a line a mistake
     """Never run: only looked at."""
     reveal_type(await fan.map(["a"]))  # R: llm_fanout.results.Report[str]
     reveal_type(fan.map(["a"]))  # R: llm_fanout.run.Run[str]
