@@ -28,7 +28,23 @@ STATUSES = {
     "insufficient_quota": ("insufficient_quota", "insufficient_quota", "You exceeded your current quota."),
 }
 JSON = {"Content-Type": "application/json"}
-FAULTS = (*STATUSES, "hang", "reset", "malformed", "empty", "truncated", "error200")
+BODY_FAULTS = (
+    "hang",
+    "reset",
+    "cut",
+    "drip",
+    "stall",
+    "keepalive",
+    "truncated",
+    "error_event",
+    "bad_chunk",
+    "malformed",
+    "empty",
+    "error200",
+    "bad_utf8",
+    "html200",
+)
+FAULTS = (*STATUSES, *BODY_FAULTS)
 
 _ASKED_FOR = re.compile(r"\[\[(fault|latency|answer):(.*?)\]\]", re.DOTALL)
 
