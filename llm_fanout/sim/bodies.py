@@ -41,7 +41,7 @@ class Pace:
     jitter: float
 
     def instants(self, pieces: Sequence[str], draw: random.Random) -> list[float]:
-        """When each piece of a stream comes: the last one at the end, each after a time that goes by its length."""
+        """When each piece of a stream comes: the first one first, the last one at the end, and between them by their lengths."""
         weights = [len(piece) * exp(draw.gauss(0.0, self.jitter)) for piece in pieces[1:]]
         unit = (self.latency - self.first) / (sum(weights) or 1.0)
         return [self.first + unit * weight for weight in accumulate(weights, initial=0.0)]
@@ -176,7 +176,7 @@ def _error_event(made: Made) -> Body:
 
 def _error200(made: Made) -> Body:
     error = ErrorAnswer(200, JSON, error_body(FAILED, "server_error", None))
-    return _at_the_end(made, made.api.vendor.error(error, ""))
+    return _at_the_end(made, made.api.vendor.error(error, f"req_sim_{made.reply.id}"))
 
 
 def _html200(made: Made) -> Body:

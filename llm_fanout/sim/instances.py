@@ -150,7 +150,10 @@ class _Maker:
         """One that can be made; in the depth the one that ends soonest."""
         if depth >= DEEP:
             return min(options, key=self.height)
-        return self._draw.choice([each for each in options if self.height(each) < inf])
+        options = [each for each in options if self.height(each) < inf]
+        numbers = [each for each in options if each.get("type") in ("number", "integer")]
+        # A number or a text is how pydantic says Decimal, which takes few texts.
+        return self._draw.choice([each for each in options if not numbers or each.get("type") != "string"])
 
     def _distinct(self, made: list[Any], least: int, items: Sequence[Schema], depth: int) -> list[Any]:
         distinct = [each for index, each in enumerate(made) if each not in made[:index]]

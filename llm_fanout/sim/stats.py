@@ -9,7 +9,7 @@ from typing import Any
 from .asked import Kind
 
 LONGEST_SERIES = 3_600  # seconds that are told apart; of more, the oldest are forgotten
-LATEST_TEXTS = 1_000  # texts whose arrivals are kept
+NEWEST_TEXTS = 1_000  # texts whose arrivals are kept
 LATEST_ARRIVALS = 100  # of each of them
 ARRIVALS, ANSWERS, REFUSALS, FAULTS, TOKENS = range(5)  # the columns of a second
 
@@ -62,7 +62,7 @@ class Stats:
         instants = self._arrivals.get(key)
         if instants is None:
             instants = self._arrivals[key] = deque(maxlen=LATEST_ARRIVALS)
-            if len(self._arrivals) > LATEST_TEXTS:
+            if len(self._arrivals) > NEWEST_TEXTS:
                 del self._arrivals[next(iter(self._arrivals))]
         instants.append(arrived - self.begun)
 
@@ -131,7 +131,7 @@ class Stats:
             outages: kind, begin, end, first_arrival_after, first_answer_after: instants; None if not yet
             answered_twice: texts that got more than one complete answer
             arrivals: by `key_of` a text (all its messages, by lines) the instants at which it came, the latest 100 of each
-                of the latest 1,000 texts; requests that were not read (401, in an outage, too many at once) are not there
+                of the 1,000 newest texts; requests that were not read (401, in an outage, too many at once) are not there
             series: [second, arrivals, answers, refusals, faults, tokens charged] of each second in which something
                 happened, of the latest hour of them
         """
