@@ -41,7 +41,7 @@ class Pace:
     jitter: float
 
     def instants(self, pieces: Sequence[str], draw: random.Random) -> list[float]:
-        """When each piece of a stream comes: the first one first, the last one at the end, and between them by their lengths."""
+        """When each piece of a stream comes: the first one first, the last at the end, the others by their lengths."""
         weights = [len(piece) * exp(draw.gauss(0.0, self.jitter)) for piece in pieces[1:]]
         unit = (self.latency - self.first) / (sum(weights) or 1.0)
         return [self.first + unit * weight for weight in accumulate(weights, initial=0.0)]

@@ -158,4 +158,4 @@ def _read(api: Api, raw: bytes) -> Asked:
     try:
         return api.read(body)
     except (LookupError, TypeError, AttributeError, RecursionError) as exc:
-        raise Unreadable(f"a part of the request is missing, or not what it should be: {exc!r}") from exc
+        raise Unreadable(f"a part of the request is amiss: {exc!r}") from exc

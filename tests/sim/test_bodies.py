@@ -129,7 +129,7 @@ def test_malformed_is_half_of_something(fault: str) -> None:
     assert (raw(whole), whole.length) == (WHOLE[: len(WHOLE) // 2], len(WHOLE) // 2)
     assert len(broken) == 1
     assert len(events) == len(STREAM.split(b"\n\n"))
-    with pytest.raises(ValueError, match="JSON|Expecting|Unterminated|delimiter"):
+    with pytest.raises(ValueError, match=r"Expecting|Unterminated|delimiter"):
         json.loads(broken[0].removeprefix(b"data: "))
 
 

@@ -102,7 +102,7 @@ async def test_a_cut_schema_is_no_json(openai: AsyncOpenAI) -> None:
     answer = await ask(openai, "an invoice", response_format=wanted, max_completion_tokens=3)
 
     assert answer.choices[0].finish_reason == "length"
-    with pytest.raises(ValueError, match="delimiter|Expecting|Unterminated"):
+    with pytest.raises(ValueError, match=r"delimiter|Expecting|Unterminated"):
         json.loads(answer.choices[0].message.content or "")
 
 
