@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from ..core.tokens import estimate_tokens
 
-Body = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 Kind = Literal["text", "schema", "tool", "vectors"]
 
 # Of a square of 1,024 pixels, OpenAI counts 765 tokens (85 + 170 for each of four tiles) or 1,024 (patches of 32 pixels),
@@ -19,7 +19,7 @@ IMAGE_TOKENS = 1_000
 IMAGES = ("image_url", "input_image", "image")  # the types of a part: Chat Completions, Responses, Messages
 
 ANY: Final = "*"  # a tool choice: some tool, whichever; no tool can be called so
-SOME_OBJECT: Body = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+SOME_OBJECT: JsonObject = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
 class Unreadable(ValueError):
@@ -36,7 +36,7 @@ class Form:
     """
 
     kind: Kind = "text"
-    schema: Body | None = None
+    schema: JsonObject | None = None
     tool: str = ""
 
 
@@ -64,7 +64,7 @@ class Asked:
     most: int | None
     form: Form
     parts: Sequence[tuple[object, int]]
-    body: Body
+    body: JsonObject
 
     @property
     def streams(self) -> bool:
@@ -72,7 +72,7 @@ class Asked:
         return self.form.kind != "vectors" and bool(self.body.get("stream"))
 
 
-def parsed(raw: bytes) -> Body:
+def parsed(raw: bytes) -> JsonObject:
     """The JSON object in `raw`."""
     try:
         body = json.loads(raw)
@@ -83,7 +83,7 @@ def parsed(raw: bytes) -> Body:
     return body
 
 
-def messages_in(body: Body, name: str = "messages") -> list[Body]:
+def messages_in(body: JsonObject, name: str = "messages") -> list[JsonObject]:
     """The list of objects that `body` has under `name`."""
     messages = body.get(name)
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
@@ -91,7 +91,9 @@ def messages_in(body: Body, name: str = "messages") -> list[Body]:
     return messages
 
 
-def asked(body: Body, messages: Iterable[Body], *, most: int | None, form: Form, beside: Iterable[object] = ()) -> Asked:
+def asked(
+    body: JsonObject, messages: Iterable[JsonObject], *, most: int | None, form: Form, beside: Iterable[object] = ()
+) -> Asked:
     """The request that `body` makes.
 
     Args:
@@ -115,7 +117,7 @@ def asked(body: Body, messages: Iterable[Body], *, most: int | None, form: Form,
     return Asked(model, "\n".join(texts), sum(tokens for _, tokens in parts), most, form, parts, body)
 
 
-def read_message(message: Body) -> tuple[str, int]:
+def read_message(message: JsonObject) -> tuple[str, int]:
     """Text and tokens of a message: its content is text or parts. Images, and calls of tools, have tokens and no text."""
     content = message.get("content", message.get("output"))
     if isinstance(content, str) and "tool_calls" not in message:
@@ -127,7 +129,7 @@ def read_message(message: Body) -> tuple[str, int]:
     return text, estimate_tokens(text) + images * IMAGE_TOKENS + sum(_tokens_of(call) for call in calls if call)
 
 
-def form_of(tools: Mapping[str, Body], choice: str | None, schema: Body | None, *, after_result: bool) -> Form:
+def form_of(tools: Mapping[str, JsonObject], choice: str | None, schema: JsonObject | None, *, after_result: bool) -> Form:
     """What the answer has to be.
 
     Args:
@@ -144,16 +146,16 @@ def form_of(tools: Mapping[str, Body], choice: str | None, schema: Body | None, 
     return Form("tool", tools[name], name)
 
 
-def schema_in(wanted: Body | None) -> Body | None:
+def schema_in(wanted: JsonObject | None) -> JsonObject | None:
     """The schema that a response format asks for: it says so in the same words in all APIs, and Chat wraps them."""
     kind = wanted.get("type") if wanted else None
     if wanted is None or kind not in ("json_schema", "json_object"):
         return None
-    schema: Body = wanted.get("json_schema", wanted)["schema"] if kind == "json_schema" else SOME_OBJECT
+    schema: JsonObject = wanted.get("json_schema", wanted)["schema"] if kind == "json_schema" else SOME_OBJECT
     return schema
 
 
-def _leaves(content: object) -> Iterator[Body]:
+def _leaves(content: object) -> Iterator[JsonObject]:
     """The parts of a content, text as one, without those that only hold others, as a tool's result."""
     if isinstance(content, str):
         yield {"type": "text", "text": content}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..answers import Spoken
-from ..asked import Asked, Body
+from ..asked import Asked, JsonObject
 from .vendors import Vendor
 
 
@@ -70,7 +70,7 @@ class Api(Protocol):
     vendor: Vendor
     streaming: Streaming | None
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: JsonObject) -> Asked:
         """What is asked. Raises Unreadable, or LookupError, TypeError, AttributeError where a part is amiss."""
 
     def whole(self, reply: Reply) -> dict[str, Any]:

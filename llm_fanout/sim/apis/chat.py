@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, Body, asked, form_of, messages_in, schema_in
+from ..asked import ANY, Asked, JsonObject, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
 from .vendors import FAILED, OPENAI
 
@@ -49,7 +49,7 @@ class Chat:
     vendor = OPENAI
     streaming: Streaming | None = ChatStream()
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: JsonObject) -> Asked:
         """What is asked."""
         messages, tools, wanted = messages_in(body), body.get("tools"), body.get("response_format")
         schema = schema_in(wanted)
@@ -109,12 +109,12 @@ def _usage(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _tools(tools: Sequence[Body] | None) -> dict[str, Body]:
+def _tools(tools: Sequence[JsonObject] | None) -> dict[str, JsonObject]:
     functions = [tool["function"] for tool in tools or () if tool.get("type") == "function"]
     return {function["name"]: function.get("parameters") or {} for function in functions}
 
 
-def _choice(body: Body) -> str | None:
+def _choice(body: JsonObject) -> str | None:
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         name: str = choice["function"]["name"]

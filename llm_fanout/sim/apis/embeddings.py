@@ -6,10 +6,10 @@ import random
 from base64 import b64encode
 from collections.abc import Sequence
 from math import hypot
-from struct import pack
+from struct import pack, unpack
 from typing import Any
 
-from ..asked import VECTORS, Asked, Body, Unreadable, asked
+from ..asked import VECTORS, Asked, JsonObject, Unreadable, asked
 from .api import Reply, Streaming
 from .vendors import OPENAI
 
@@ -24,7 +24,7 @@ class Embeddings:
     vendor = OPENAI
     streaming: Streaming | None = None
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: JsonObject) -> Asked:
         """What is asked: a text or a list of texts. A text may come as tokens, whose numbers are then its words."""
         inputs, dimensions = _inputs(body), body.get("dimensions", DIMENSIONS)
         if not inputs or not isinstance(dimensions, int) or not 1 <= dimensions <= MOST_DIMENSIONS:
@@ -47,13 +47,13 @@ class Embeddings:
 
 def vector(text: str, dimensions: int) -> list[float]:
     """A vector of length 1: the same for the same text, and far from that of any other."""
-    draw = random.Random(text.encode(errors="replace"))
-    numbers = [draw.gauss(0.0, 1.0) for _ in range(dimensions)]
+    noise = random.Random(text.encode(errors="replace")).randbytes(4 * dimensions)
+    numbers = [number | 1 for number in unpack(f"<{dimensions}i", noise)]  # odd, so that the length is never zero
     length = hypot(*numbers)
     return [number / length for number in numbers]
 
 
-def _inputs(body: Body) -> list[str]:
+def _inputs(body: JsonObject) -> list[str]:
     said = body.get("input")
     is_one = isinstance(said, str) or (isinstance(said, list) and said and isinstance(said[0], int))
     return [str(each) for each in ([said] if is_one else said or ())]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, Body, Unreadable, asked, form_of, messages_in, schema_in
+from ..asked import ANY, Asked, JsonObject, Unreadable, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
 from .vendors import ANTHROPIC, FAILED
 
@@ -47,7 +47,7 @@ class Messages:
     vendor = ANTHROPIC
     streaming: Streaming | None = MessagesStream()
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: JsonObject) -> Asked:
         """What is asked: the system prompt, then the messages. `max_tokens` must be said."""
         messages, tools = messages_in(body), body.get("tools")
         if "max_tokens" not in body:
@@ -103,11 +103,11 @@ def _event(kind: str, **fields: Any) -> bytes:
     return sse({"type": kind, **fields}, kind)
 
 
-def _tools(tools: Sequence[Body] | None) -> dict[str, Body]:
+def _tools(tools: Sequence[JsonObject] | None) -> dict[str, JsonObject]:
     return {tool["name"]: tool["input_schema"] for tool in tools or () if "input_schema" in tool}
 
 
-def _choice(body: Body) -> str | None:
+def _choice(body: JsonObject) -> str | None:
     choice = body.get("tool_choice") or {}
     if choice.get("type") == "tool":
         name: str = choice["name"]
@@ -115,6 +115,6 @@ def _choice(body: Body) -> str | None:
     return ANY if choice.get("type") == "any" else None
 
 
-def _is_result(message: Body) -> bool:
+def _is_result(message: JsonObject) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(part.get("type") == "tool_result" for part in content)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, Body, asked, form_of, messages_in, schema_in
+from ..asked import ANY, Asked, JsonObject, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
 from .vendors import FAILED, OPENAI
 
 # What a response repeats of its request, and what stands there if nothing was said.
-ECHOED: Body = {
+ECHOED: JsonObject = {
     "instructions": None,
     "tool_choice": "auto",
     "tools": [],
@@ -73,7 +73,7 @@ class Responses:
     vendor = OPENAI
     streaming: Streaming | None = ResponsesStream()
 
-    def read(self, body: Body) -> Asked:
+    def read(self, body: JsonObject) -> Asked:
         """What is asked: the instructions, then a text or a list of items."""
         said = body.get("input")
         items = [{"role": "user", "content": said}] if isinstance(said, str) and said else messages_in(body, "input")
@@ -159,11 +159,11 @@ def _numbered(events: Sequence[tuple[str, dict[str, Any]]], first: int) -> list[
     return [_event(kind, fields, first + index) for index, (kind, fields) in enumerate(events)]
 
 
-def _tools(tools: Sequence[Body] | None) -> dict[str, Body]:
+def _tools(tools: Sequence[JsonObject] | None) -> dict[str, JsonObject]:
     return {tool["name"]: tool.get("parameters") or {} for tool in tools or () if tool.get("type") == "function"}
 
 
-def _choice(body: Body) -> str | None:
+def _choice(body: JsonObject) -> str | None:
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         name: str = choice["name"]

@@ -52,12 +52,12 @@ def x_api_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-api-key") or bearer(headers)
 
 
-def as_it_is(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
-    """The error itself."""
+def in_openais_shape(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
+    """The error itself: it comes so."""
     return answer
 
 
-def anthropic_error(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
+def in_anthropics_shape(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
     """The error with OpenAI's object turned into Anthropic's; what has none, as a proxy's page, is left as it is."""
     message = _message_in(answer)
     if message is None:
@@ -67,8 +67,8 @@ def anthropic_error(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
     return ErrorAnswer(answer.status, {**answer.headers, "request-id": request_id}, json.dumps(body).encode())
 
 
-OPENAI = Vendor(None, bearer, as_it_is)
-ANTHROPIC = Vendor("anthropic", x_api_key, anthropic_error)
+OPENAI = Vendor(None, bearer, in_openais_shape)
+ANTHROPIC = Vendor("anthropic", x_api_key, in_anthropics_shape)
 
 
 def _message_in(answer: ErrorAnswer) -> str | None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llm_fanout.sim.apis.vendors import anthropic_error, bearer, x_api_key
+from llm_fanout.sim.apis.vendors import bearer, in_anthropics_shape, x_api_key
 from llm_fanout.sim.faults import JSON, ErrorAnswer, error_body, nginx_page
 
 
@@ -21,7 +21,7 @@ def test_keys_are_where_the_vendor_has_them() -> None:
 
 def test_anthropics_errors_say_what_openais_say() -> None:
     """The message stays, the type is Anthropic's for the status, the request is named in header and body."""
-    answer = anthropic_error(ErrorAnswer(404, {"retry-after": "1", **JSON}, error_body("gone", "x", None)), "req_1")
+    answer = in_anthropics_shape(ErrorAnswer(404, {"retry-after": "1", **JSON}, error_body("gone", "x", None)), "req_1")
 
     error = {"type": "not_found_error", "message": "gone"}
     assert json.loads(answer.body) == {"type": "error", "error": error, "request_id": "req_1"}
@@ -39,4 +39,4 @@ def test_anthropics_errors_say_what_openais_say() -> None:
 )
 def test_what_has_another_shape_keeps_it(answer: ErrorAnswer) -> None:
     """A page, a bare word, a list, and what is Anthropic's already."""
-    assert anthropic_error(answer, "req_1") is answer
+    assert in_anthropics_shape(answer, "req_1") is answer
