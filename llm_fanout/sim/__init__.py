@@ -1,4 +1,4 @@
-"""The provider in a box: an OpenAI-compatible server on loopback whose answers are simulated, for trials and tests."""
+"""The provider in a box: a server on loopback with OpenAI's APIs and Anthropic's, whose answers are simulated, for tests."""
 
 from .box import Box, embedded, serve
 from .config import SimConfig

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from .config import SimConfig
 from .outages import OutageKind
 from .service import Capacity, Service
+from .stats import key_of
 
 T = TypeVar("T")
 
@@ -48,6 +49,14 @@ class Box:
     def stats(self) -> dict[str, Any]:
         """What the server has seen so far: see `Stats.snapshot`."""
         return self._ask(lambda service: service.stats())
+
+    def arrivals(self, text: str) -> list[float]:
+        """When prompts came that say `text`, in seconds since the server started: the latest hundred, in their order.
+
+        The text is that of all messages, by lines; the gaps between tries of one prompt are those between its arrivals.
+        """
+        instants: list[float] = self.stats["arrivals"].get(key_of(text), [])
+        return instants
 
     def fail(self, kind: OutageKind = "refused") -> None:
         """Be down until `recover`.

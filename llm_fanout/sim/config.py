@@ -48,7 +48,8 @@ class SimConfig:
             body of a refusal has it all); "mistral" (its own names, hardly a reset); "openrouter" (headers on refusals
             only, with the instant of the reset); "litellm" (its own names, no reset); "none" (OpenAI's words without its
             headers).
-        latency: Mean seconds of an answer, >= 0.
+        latency: Mean seconds of an answer, >= 0; of a stream, to its end.
+        ttft: Mean seconds to the first piece of a stream, at most `latency`; None for a quarter of that.
         jitter: How much latencies differ: the sigma of their lognormal distribution; 0 makes them all equal.
         answer_tokens: Mean tokens of an answer, where `max_tokens` does not cut it.
         outage: Seconds from the start in which it is down: "10-70" refuses connections and cuts those that are open,
@@ -76,6 +77,7 @@ class SimConfig:
     hints: Hints = "full"
     headers: Dialect = "openai"
     latency: float = 1.0
+    ttft: float | None = None
     jitter: float = 0.2
     answer_tokens: int = 60
     outage: str = ""
@@ -141,6 +143,7 @@ LEAST = {
     **dict.fromkeys(("rpm", "tpm", "itpm", "otpm", "rpd", "max_in_flight", "burst", "answer_tokens"), 1.0),
     "window_seconds": 0.01,
     "latency": 0.0,
+    "ttft": 0.0,
     "jitter": 0.0,
 }
 CHOICES = {name: get_args(words) for name, words in (("window", Window), ("settle", Settle), ("hints", Hints))}

@@ -6,7 +6,11 @@ from collections import Counter, deque
 from hashlib import sha256
 from typing import Any
 
+from .asked import Kind
+
 LONGEST_SERIES = 3_600  # seconds that are told apart; of more, the oldest are forgotten
+NEWEST_TEXTS = 1_000  # texts whose arrivals are kept
+LATEST_ARRIVALS = 100  # of each of them
 ARRIVALS, ANSWERS, REFUSALS, FAULTS, TOKENS = range(5)  # the columns of a second
 
 
@@ -23,7 +27,9 @@ class Stats:
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
-        self._answers: Counter[bytes] = Counter()
+        self._paths: Counter[str] = Counter()
+        self._answers: Counter[str] = Counter()
+        self._arrivals: dict[str, deque[float]] = {}
         self._second = _Sliding(1.0)
         self._minute = _Sliding(60.0)
         self._tokens = _Sliding(60.0)
@@ -32,9 +38,10 @@ class Stats:
         self._outages: list[dict[str, Any]] = []
         self._series: dict[int, list[int]] = {}
 
-    def arrived(self, now: float, retry_count: str | None) -> None:
-        """A request has come; `retry_count` is what its `x-stainless-retry-count` says."""
+    def arrived(self, now: float, path: str, retry_count: str | None) -> None:
+        """A request for `path` has come; `retry_count` is what its `x-stainless-retry-count` says."""
         self._counts["requests"] += 1
+        self._paths[path] += 1
         if retry_count not in (None, "0"):
             self._counts["retried_below"] += 1
         self.in_flight += 1
@@ -47,6 +54,17 @@ class Stats:
             self._instants["first_arrival"] = since
         self._instants["last_arrival"] = since
         self._after_outage("first_arrival_after", now)
+
+    def read(self, text: str, arrived: float, *, streams: bool) -> None:
+        """A request that came at the instant `arrived` says `text`, and may want its answer as a stream."""
+        self._counts["streams"] += streams
+        key = key_of(text)
+        instants = self._arrivals.get(key)
+        if instants is None:
+            instants = self._arrivals[key] = deque(maxlen=LATEST_ARRIVALS)
+            if len(self._arrivals) > NEWEST_TEXTS:
+                del self._arrivals[next(iter(self._arrivals))]
+        instants.append(arrived - self.begun)
 
     def left(self) -> None:
         """A request is over, however."""
@@ -77,11 +95,12 @@ class Stats:
         self._faults[fault] += 1
         self._at(now)[FAULTS] += 1
 
-    def answered(self, text: str, tokens: int, now: float) -> None:
-        """A complete answer, of `tokens` with its prompt, was given to a request that says `text`."""
+    def answered(self, text: str, tokens: int, now: float, kind: Kind = "text") -> None:
+        """A complete answer, of `tokens` with its prompt, was given to a request that says `text`; see `Form.kind`."""
         self._counts["answered"] += 1
         self._counts["tokens_answered"] += tokens
-        self._answers[sha256(text.encode(errors="replace")).digest()[:8]] += 1
+        self._counts[f"answers/{kind}"] += 1
+        self._answers[key_of(text)] += 1
         self._at(now)[ANSWERS] += 1
         self._instants["last_answer"] = now - self.begun
         self._after_outage("first_answer_after", now)
@@ -111,12 +130,17 @@ class Stats:
             first_arrival, last_arrival, last_answer: instants; None if there was none
             outages: kind, begin, end, first_arrival_after, first_answer_after: instants; None if not yet
             answered_twice: texts that got more than one complete answer
+            arrivals: by `key_of` a text (all its messages, by lines) the instants at which it came, the latest 100 of each
+                of the 1,000 newest texts; requests that were not read (401, in an outage, too many at once) are not there
             series: [second, arrivals, answers, refusals, faults, tokens charged] of each second in which something
                 happened, of the latest hour of them
         """
-        counted = ("requests", "admitted", "answered", "disconnected", "cut_off", "retried_below")
+        counted = ("requests", "admitted", "answered", "disconnected", "cut_off", "retried_below", "streams")
         return {
             **{name: self._counts[name] for name in (*counted, "tokens_charged", "tokens_answered")},
+            "by_path": dict(self._paths),
+            "tool_answers": self._counts["answers/tool"],
+            "schema_answers": self._counts["answers/schema"],
             "refused": self._refused.total(),
             "refused_by": dict(self._refused),
             "faults": dict(self._faults),
@@ -129,6 +153,7 @@ class Stats:
             "outages": [dict(outage) for outage in self._outages],
             "answered_twice": sum(count > 1 for count in self._answers.values()),
             "series": [[second, *row] for second, row in self._series.items()],
+            "arrivals": {key: list(instants) for key, instants in self._arrivals.items()},
         }
 
     def _at(self, now: float) -> list[int]:
@@ -144,6 +169,11 @@ class Stats:
     def _after_outage(self, what: str, now: float) -> None:
         if self._outages and self._outages[-1]["end"] is not None and self._outages[-1][what] is None:
             self._outages[-1][what] = now - self.begun
+
+
+def key_of(text: str) -> str:
+    """A short name for a text: the beginning of its SHA-256, in hexadecimal digits."""
+    return sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
 class _Sliding:

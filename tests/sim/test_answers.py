@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_fanout.core.tokens import estimate_tokens
-from llm_fanout.sim.answers import OPENING, Spoken, quoted, spoken
+from llm_fanout.sim.answers import OPENING, SILENCE, Spoken, answer_to, quoted, spoken
+from llm_fanout.sim.asked import TEXT, VECTORS, Asked, Form
+
+
+def wanted(form: Form, most: int | None = None) -> Asked:
+    """A request for such an answer."""
+    return Asked("m", "", 1, most, form, (), {})
 
 
 def test_answers_say_that_they_are_simulated() -> None:
@@ -40,3 +49,47 @@ def test_short_answers_are_whole() -> None:
     """What fits is left as it is."""
     assert quoted("short", 10) == Spoken("short", 1, "stop")
     assert quoted("any " * 100, None).text == "any " * 100
+
+
+@given(text=st.text(alphabet="ab \n.", max_size=60))
+def test_the_pieces_of_a_stream_are_the_text(text: str) -> None:
+    """All of it, and no piece is empty."""
+    pieces = quoted(text, None).pieces()
+
+    assert "".join(pieces) == text
+    assert all(pieces)
+
+
+def test_a_long_word_is_said_in_bits() -> None:
+    """And short ones a few at a time."""
+    assert quoted("one two three four", None).pieces() == ["one two three", " four"]
+    assert quoted("x" * 60, None).pieces() == ["x" * 48, "x" * 12]
+
+
+SCHEMA = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
+
+
+@pytest.mark.parametrize("form", [Form("schema", SCHEMA), Form("tool", SCHEMA, "pay")])
+def test_a_schema_decides_what_is_said(form: Form) -> None:
+    """An instance of it, for a text and for the arguments of a call; cut like any text."""
+    whole, cut = (answer_to(wanted(form, most), random.Random(1), 50.0) for most in (None, 2))
+
+    assert isinstance(json.loads(whole.text)["number"], int)
+    assert (cut.text, cut.tokens, cut.finish_reason) == ('{"', 1, "length")
+
+
+def test_what_a_prompt_wants_said_is_said() -> None:
+    """In whatever form it was asked for, even where that has no instance; but vectors say nothing."""
+    told = [answer_to(wanted(form), random.Random(1), 50.0, "yes").text for form in (TEXT, Form("schema", {"type": "?"}))]
+
+    assert told == ["yes", "yes"]
+    assert answer_to(wanted(VECTORS), random.Random(1), 50.0, "yes") == SILENCE
+
+
+def test_texts_are_as_long_as_the_mean() -> None:
+    """From half of it to one and a half."""
+    lengths = [answer_to(wanted(TEXT), random.Random(seed), 100.0).tokens for seed in range(200)]
+
+    assert min(lengths) >= 50
+    assert max(lengths) <= 170
+    assert 95 <= sum(lengths) / 200 <= 115

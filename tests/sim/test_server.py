@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.request import urlopen
 
 import httpx2
 import openai
@@ -32,20 +33,6 @@ async def client(box: Box) -> AsyncIterator[AsyncOpenAI]:
 
 def ask(client: AsyncOpenAI, text: str, **options: Any) -> Any:
     return client.chat.completions.create(model="gpt-sim", messages=[{"role": "user", "content": text}], **options)
-
-
-async def test_the_sdk_gets_a_completion(client: AsyncOpenAI) -> None:
-    """The unmodified SDK reads the answer, its usage and its finish reason."""
-    answer = await ask(client, "hello", max_tokens=20)
-
-    assert answer.choices[0].message.content.startswith("[simulated answer]")
-    assert answer.choices[0].finish_reason == "length"
-    assert 0 < answer.usage.completion_tokens <= 20
-
-
-async def test_models_are_listed(client: AsyncOpenAI) -> None:
-    """The SDK can list models."""
-    assert [model.id async for model in client.models.list()] == ["gpt-sim"]
 
 
 @pytest.mark.parametrize(
@@ -155,11 +142,11 @@ def test_calendar_windows_turn_while_it_serves() -> None:
     ("body", "says"),
     [
         (b"{", "parse"),
-        (b"[]", "messages"),
+        (b"[]", "parse"),
         (b'{"model": "x"}', "messages"),
         (b'{"model": "x", "messages": ["y"]}', "messages"),
         (b'{"messages": [{}]}', "model"),
-        (b'{"model": "x", "messages": [{}], "stream": true}', "stream"),
+        (b'{"model": "x", "messages": [{}], "tools": [3]}', "amiss"),
     ],
 )
 async def test_bad_requests_are_told_what_is_wrong(box: Box, body: bytes, says: str) -> None:
@@ -180,13 +167,31 @@ async def test_stats_are_served(box: Box) -> None:
     assert answer.json() == box.stats
 
 
-@pytest.mark.parametrize("fault", ["malformed", "empty", "truncated", "error200"])
-async def test_answers_that_look_like_a_success(box: Box, fault: str) -> None:
-    """Some faults answer 200 with something that cannot be used."""
-    async with httpx2.AsyncClient() as http:
-        body = {"model": "x", "messages": [{"role": "user", "content": f"[[fault:{fault}]]"}]}
-        headers = {"Authorization": "Bearer sim-key"}
-        answer = await http.post(f"{box.url}/chat/completions", json=body, headers=headers)
+def test_models_are_down_in_an_outage(box: Box) -> None:
+    """Like everything else."""
+    box.fail("503")
+    with pytest.raises(OSError, match="503"):
+        urlopen(f"{box.url}/models")
 
-    assert answer.status_code == 200
-    assert '"finish_reason": "stop"' not in answer.text
+
+async def test_a_client_that_leaves_a_stream_is_noticed(client: AsyncOpenAI, box: Box) -> None:
+    """Its answer is none, and its place is free."""
+    chunks = await ask(client, "[[latency:600]]", stream=True)
+    await anext(aiter(chunks))
+    await chunks.close()
+    async with asyncio.timeout(30):
+        while box.stats["in_flight"]:  # the other thread's count is all there is to look at
+            await asyncio.sleep(0.01)
+
+    assert (box.stats["disconnected"], box.stats["answered"], box.stats["streams"]) == (1, 0, 1)
+
+
+def test_arrivals_are_told_by_text() -> None:
+    """The tries of one prompt, and nobody else's; answered or not."""
+    with Box(SimConfig(latency=0)) as box:
+        for text in ("[[fault:500]]", "b", "[[fault:500]]"):
+            post_chat(box.url, text)
+        arrivals = [box.arrivals(text) for text in ("[[fault:500]]", "b", "c")]
+
+    assert [len(instants) for instants in arrivals] == [2, 1, 0]
+    assert arrivals[0][0] < arrivals[1][0] < arrivals[0][1]
