@@ -69,9 +69,12 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     max_retries: Annotated[int | None, typer.Option(help="Tries after transient failures; default 5.")] = None,
     instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     fallback: Annotated[
-        list[str] | None, typer.Option(help="A model to ask where the others cannot be had; may be said several times.")
+        list[str] | None,
+        typer.Option(metavar="<str>", help="A model to ask where the others cannot be had; may be said several times."),
     ] = None,
-    stream: Annotated[bool, typer.Option(help="Read answers as streams, and report the time to the first token.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read answers as streams, and report the time to the first token.")
+    ] = False,
     sim: Annotated[
         str | None,
         typer.Option(

@@ -70,6 +70,7 @@ def test_run_writes_rows_in_input_order(prompts: Path, tmp_path: Path) -> None:
             "latency",
             "queue_time",
             "service_time",
+            "finish_reason",
         )
     ]
     assert "3 calls" in result.stdout
@@ -360,7 +361,7 @@ def test_ctrl_c_does_not_interrupt_writing(prompts: Path, tmp_path: Path, monkey
         signal.raise_signal(signal.SIGINT)
         return json.dumps(row) + "\n"
 
-    monkeypatch.setattr("llm_fanout.results.json_line", pressed)
+    monkeypatch.setattr("llm_fanout.lines.json_line", pressed)
 
     result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
 
