@@ -63,7 +63,7 @@ class SdkLane:
         """
         # Not compressed: httpx2 would unpack a bomb before it could be counted.
         ours = {RAW: "stream", "Accept-Encoding": "identity"}
-        options = {"headers": {**headers, **ours}, "timeout": _sdk_timeout(timeouts)}
+        options = {"headers": {**headers, **ours}, "timeout": _sdk_timeout(timeouts), "follow_redirects": False}
         try:
             raw = await self._client.post(path, cast_to=object, body=body, options=options)
         except Exception as exc:
