@@ -72,7 +72,7 @@ async def met(endpoint: Endpoint, *, stream: bool) -> Report[str]:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("sdk", [False, True], ids=["wire", "sdk"])
 def test_the_key_is_nowhere(logs: io.StringIO, capfd: pytest.CaptureFixture[str], sdk: bool, stream: bool) -> None:
-    """Not in logs, output, results, their pickles and JSON, nor in tracebacks with all locals; neither is the prompt logged."""
+    """Not in logs, output, results, their pickles and JSON, nor in tracebacks with all locals; nor is a prompt logged."""
 
     async def main(box: Box) -> Report[str]:
         if not sdk:

@@ -29,8 +29,8 @@ TOLD_WAITS = (
 )  # fmt: skip
 # Tried again; they name a date in whole seconds, or nothing.
 RETRIED = (
-    "429-anthropic", "429-date", "429-rate", "429-bare", "429-nginx", "429-litellm", "429-mistral", "429-azure", "429-garbage",
-    "429-negative", "429-nan", "429-parallel", "429-slow-down", "503-slow-down", "529", "498", "500", "502", "503",
+    "429-anthropic", "429-date", "429-rate", "429-bare", "429-nginx", "429-litellm", "429-mistral", "429-azure",
+    "429-garbage",    "429-negative", "429-nan", "429-parallel", "429-slow-down", "503-slow-down", "529", "498", "500", "502", "503",
     "503-loading", "504", "520", "521", "522", "523", "524", "408", "409", "425", "499", "should-retry-true", "599",
     "hang", "reset", "cut", "drip", "stall", "keepalive", "truncated", "error_event", "bad_chunk", "malformed", "empty",
     "error200", "bad_utf8", "html200",

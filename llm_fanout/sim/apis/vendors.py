@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import Dialect
-from ..wording import JSON, ErrorAnswer
+from ..wording import ErrorAnswer
 
 FAILED = "The model failed after the answer had begun."
 
@@ -58,12 +59,11 @@ def in_openais_shape(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
 
 
 def in_anthropics_shape(answer: ErrorAnswer, request_id: str) -> ErrorAnswer:
-    """The error with OpenAI's object turned into Anthropic's; what has none, as a proxy's page, is left as it is."""
-    message = _message_in(answer)
-    if message is None:
+    """OpenAI's error object turned into Anthropic's, which names the request; a page, say, is left as it is."""
+    error = _error_in(answer)
+    if error is None:
         return answer
-    kind = ANTHROPIC_ERRORS.get(answer.status, "invalid_request_error" if answer.status < 500 else "api_error")
-    body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    body = {"type": "error", "error": error, "request_id": request_id}
     return ErrorAnswer(answer.status, {**answer.headers, "request-id": request_id}, json.dumps(body).encode())
 
 
@@ -71,11 +71,16 @@ OPENAI = Vendor(None, bearer, in_openais_shape)
 ANTHROPIC = Vendor("anthropic", x_api_key, in_anthropics_shape)
 
 
-def _message_in(answer: ErrorAnswer) -> str | None:
-    """What OpenAI's error object says."""
-    if answer.headers.get("Content-Type") != JSON["Content-Type"]:
+def _error_in(answer: ErrorAnswer) -> object:
+    """Anthropic's error object for what OpenAI's says, or the one that is there already; None for any other shape."""
+    try:
+        body: Any = json.loads(answer.body)
+    except ValueError:
         return None
-    body = json.loads(answer.body)
-    error = body.get("error") if isinstance(body, dict) and body.get("type") != "error" else None
-    message: str | None = error.get("message") if isinstance(error, dict) else None
-    return message
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    if body.get("type") == "error":
+        return error
+    kind = ANTHROPIC_ERRORS.get(answer.status, "invalid_request_error" if answer.status < 500 else "api_error")
+    return {"type": kind, "message": error.get("message")}

@@ -28,15 +28,23 @@ def test_anthropics_errors_say_what_openais_say() -> None:
     assert answer.headers == {"retry-after": "1", "request-id": "req_1", **JSON}
 
 
+def test_what_is_anthropics_already_only_gets_the_request() -> None:
+    """Its type is its own."""
+    error = {"type": "overloaded_error", "message": "later"}
+    answer = in_anthropics_shape(ErrorAnswer(429, JSON, json.dumps({"type": "error", "error": error}).encode()), "req_1")
+
+    assert json.loads(answer.body) == {"type": "error", "error": error, "request_id": "req_1"}
+    assert answer.headers["request-id"] == "req_1"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         ErrorAnswer(502, HTML, nginx_page(502)),
         ErrorAnswer(429, JSON, b'{"error": "Too Many Requests"}'),
         ErrorAnswer(429, JSON, b'[{"error": {"message": "x"}}]'),
-        ErrorAnswer(429, JSON, b'{"type": "error", "error": {"message": "x"}}'),
     ],
 )
 def test_what_has_another_shape_keeps_it(answer: ErrorAnswer) -> None:
-    """A page, a bare word, a list, and what is Anthropic's already."""
+    """A page, a bare word, and a list."""
     assert in_anthropics_shape(answer, "req_1") is answer
