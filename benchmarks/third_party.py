@@ -70,7 +70,7 @@ SCENARIOS = (
     Scenario("five streams are cut", [broken_stream("disconnect", 5)], stream=True),
     Scenario("five streams end without a finish reason", [broken_stream("truncate", 5)], stream=True),
     Scenario("five streams have a chunk that is no JSON", [broken_stream("malformed", 5)], stream=True),
-    Scenario("two streams stall for 20 s", [broken_stream("stall", 2, seconds=20)], stream=True),
+    Scenario("two streams stall for 20 s", [broken_stream("stall", 2, stall_seconds=20)], stream=True),
     Scenario("a quota of 600 a minute", flags=("--rpm", "600")),
     Scenario("one call in five fails by chance", flags=("--error-rate", "500=0.1", "--error-rate", "429=0.1")),
 )
