@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, RateLimited, Re
 from .progress import Progress
 from .rate import RateGate
 from .results import Result
-from .run import Run
+from .run import Run, leave_all
 from .work import Terms, Timing
 
 A = TypeVar("A")
@@ -167,10 +166,7 @@ class Executor:
         return self
 
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        here = asyncio.get_running_loop()
-        for run in list(self._runs):
-            if run.is_on(here):
-                await run.leave("the executor was closed")
+        await leave_all(self._runs, "the executor was closed")
 
     def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
         terms = Terms(lane=Lane(), width=lambda: self._quota.width, nests=True)

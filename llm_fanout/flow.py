@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from . import clock
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
+from .core.quota import Quota
 from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
 from .feed import BREATH, feed_of
@@ -109,6 +110,7 @@ class Flow(Generic[T]):
         self._deadline = inf
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: dict[_Call[T], Job] = {}
+        self._quotas: set[Quota] = set()  # that its calls need
         self._pulled = 0
         self._parked = 0
         self._wanting = 0  # places that must become free before it is worth looking for room
@@ -183,11 +185,17 @@ class Flow(Generic[T]):
             self._pulled += 1
             rank = work.rank + self._rank
             job = self._jobs[call] = Job(work.quota, work.cost, work.retry, call, self._terms.lane, rank, self._deadline)
-            for tally in (self._tally, *self._terms.counted_in):
-                tally.waits_for(work.quota)
+            if work.quota not in self._quotas:
+                self._meet(work.quota)
             jobs.append(job)
         if jobs:
             self._engine.hand_in(jobs)
+
+    def _meet(self, quota: Quota) -> None:
+        """A call needs `quota`, which none has needed before."""
+        self._quotas.add(quota)
+        for tally in (self._tally, *self._terms.counted_in):
+            tally.waits_for(quota)
 
     def _fed(self, failure: Exception | None) -> None:
         """The source has ended, or broke, or nothing more is wanted of it."""

@@ -17,7 +17,7 @@ MARK = 0.5  # seconds between two marks
 MARKS = 40  # that are remembered: a little more than the ten seconds
 
 
-class Pace:
+class Recent:
     """How fast calls have ended of late, as far as somebody looked."""
 
     __slots__ = ("_began", "_marks", "_next_at")
@@ -62,7 +62,7 @@ class Tally:
     done: int = 0
     paused: bool = False
     _succeeded: int = 0
-    _pace: Pace | None = None
+    _recent: Recent | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
     _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
     _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Tally:
         """The run starts; of many runs, the first."""
         if self._began is None:
             self._began = now = clock.now()
-            self._pace = Pace(now)
+            self._recent = Recent(now)
 
     def end(self) -> None:
         """The run has ended."""
@@ -136,11 +136,11 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None or self._pace is None or not done or self._waits_for_now():
+        if self.total is None or self._recent is None or not done or self._waits_for_now():
             return None
         now = clock.now() if self._ended is None else self._ended
-        self._pace.mark(done, now)
-        return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
+        self._recent.mark(done, now)
+        return self._recent.seconds_per_call(done, self.in_flight, now) * (self.total - done)
 
     def _waits_for_now(self) -> str:
         if self._ended is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .retry import Again, RetryPolicy, Tries
 
 if TYPE_CHECKING:
-    from .announced import Announced
+    from .announced import Announced, Dimension
     from .lanes import Branch, Lane
     from .quota import Lease, Quota
 
@@ -27,6 +28,10 @@ class Cost(NamedTuple):
     def of(cls, input: float, output: float) -> Cost:
         """One request with so many tokens."""
         return cls(input + output, 1.0, input, output)
+
+
+TOKENS, REQUESTS, INPUT, OUTPUT = range(4)  # places in a Cost
+PLACES: Mapping[Dimension, int] = {"tokens": TOKENS, "requests": REQUESTS, "input": INPUT, "output": OUTPUT}
 
 
 class Task(Protocol):

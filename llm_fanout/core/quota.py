@@ -10,15 +10,13 @@ from typing import Any, Literal
 from .adaptive import Adaptive
 from .announced import Announced
 from .breaker import NO_PROBE, Breaker
-from .job import Cost
-from .learnt import PLACES, LearntRates, Pace
+from .job import INPUT, OUTPUT, PLACES, REQUESTS, TOKENS, Cost
+from .learnt import LearntRates, Pace
 from .limits import MINUTE, Limit, Permits, RollingWindow, Slots, TokenBucket
 from .retry import RetryBudget
 from .stated import Limits
 
 Binding = Literal["concurrency", "requests", "tokens", "input", "output", "day", "permits", "gate", "outage"]
-
-TOKENS, REQUESTS, INPUT, OUTPUT = range(4)  # places in a Cost
 
 _Bucket = tuple[int, Limit, Binding]
 
@@ -143,7 +141,7 @@ class Quota:
         """The instant at which every limit and the gate admit `cost`; `inf` if only a `give` can tell."""
         latest: float = self.gate
         why: Binding = "gate"
-        if self.slots.in_use >= self.slots.size:
+        if self.is_full:
             self.waits_for("concurrency", now)
             return inf
         if not self.breaker.closed and (at := self.breaker.ready_at()) > latest:
@@ -247,7 +245,7 @@ class Quota:
 
     def reclaim(self, lease: Lease) -> bool:
         """Take the slot again that was lent; False if none is free."""
-        if self.slots.in_use + 1 > self.slots.size:
+        if self.is_full:
             return False
         lease.slot = True
         self.slots.in_use += 1

@@ -6,7 +6,7 @@ each line that something happened to; if every limit of its quota admits it, the
 not overtaken within its quota, so a large job cannot be starved by small ones. A job that is to be tried again holds
 nothing: it is a timer, and comes back to its old place in line.
 
-The contract for the shell: after every call of `add`, `finish`, `cancel`, `gate`, `retune`, `lend`, `reclaim` or `reopen`,
+The contract for the shell: after every call of `add`, `finish`, `cancel`, `gate`, `retune`, `lend`, `reclaim` or `resume`,
 call `start` until it gives None; then, if nothing else happens first, do so again at `next_timer()`. `now` never decreases
 between calls.
 """
@@ -83,7 +83,7 @@ class Schedule:
         job = attempt.job
         job.running = None
         self._settle(attempt, outcome, now)
-        verdict = OVER if outcome.again is Again.NO else self._again(job, outcome, now)
+        verdict = OVER if outcome.again is NO else self._again(job, outcome, now)
         if verdict.retry_at is None:
             job.state = ENDED
             return verdict
@@ -175,8 +175,7 @@ class Schedule:
         if job.attempts == 1:
             job.first_start = now
         job.running = attempt = Attempt(job, quota.take(job.cost, now), now)
-        slots = quota.slots
-        if slots.in_use >= slots.size:
+        if quota.is_full:
             del self.awake[line]  # no need to look: whatever gives a slot back wakes it
             quota.waits_for(None if line.is_empty else "concurrency", now)
         elif len(self.awake) > 1:

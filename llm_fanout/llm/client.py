@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping, MutableMapping, Sequence, Sized
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from ..core.stated import Limits
 from ..errors import ConfigError
 from ..quotas import quotas
 from ..results import Result, Summary
-from ..run import Run
+from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
 from ..work import Terms
@@ -174,10 +173,7 @@ class FanOut:
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
-        here = asyncio.get_running_loop()
-        for run in list(self._runs):
-            if run.is_on(here):
-                await run.leave("the client was closed")
+        await leave_all(self._runs, "the client was closed")
         await self._wire.aclose()
         for route in self._routes.values():
             route.hold.leave()
