@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import clock
-from .core.quota import Binding, Quota
+from .core.source import Source
+from .core.waits import Binding
 from .errors import Kind, Stopped
 from .results import NO_USAGE, Result, Spending, Summary, Usage
 
@@ -65,7 +66,7 @@ class Tally:
     _recent: Recent | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
     _usage: dict[tuple[str, int], tuple[int, Usage]] = field(default_factory=dict)
-    _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
+    _sources: dict[Source, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -91,10 +92,10 @@ class Tally:
         with self._lock:
             self.in_flight -= 1
 
-    def waits_for(self, quota: Quota) -> None:
-        """A call of the run needs `quota`; from now on the run may be held up by it."""
-        if quota not in self._quotas:
-            self._quotas[quota] = quota.held(clock.now())
+    def waits_for(self, source: Source) -> None:
+        """A call of the run needs `source`; from now on the run may be held up by it."""
+        if source not in self._sources:
+            self._sources[source] = source.waits.held(clock.now())
 
     def count(self, result: Result[Any]) -> None:
         """A call has ended."""
@@ -147,14 +148,14 @@ class Tally:
             return ""
         if self.paused:
             return "paused"
-        return next((limit for quota in list(self._quotas) if (limit := quota.stands_still_for) is not None), "")
+        return next((limit for source in list(self._sources) if (limit := source.stands_still_for) is not None), "")
 
     def binding(self) -> str:
         """What was waited for most, so far."""
         waits: Counter[str] = Counter()
         now = clock.now() if self._ended is None else self._ended
-        for quota, before in list(self._quotas.items()):
-            for limit, seconds in quota.held(now).items():
+        for source, before in list(self._sources.items()):
+            for limit, seconds in source.waits.held(now).items():
                 waits[limit] += seconds - before.get(limit, 0.0)  # type: ignore[assignment]  # seconds, not a count
         longest = waits.most_common(1)
         return longest[0][0] if longest and longest[0][1] > 0 else "provider"
