@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from weakref import WeakSet
 from aiolimiter import AsyncLimiter
 
 from .core.checks import check_seconds
-from .core.job import ONE_REQUEST, Cost, Outcome
+from .core.job import Choice, Outcome
 from .core.lanes import DEFAULT, Lane
 from .core.quota import Quota
 from .core.retry import Again, RetryPolicy
@@ -24,7 +23,7 @@ from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, RateLimited, Re
 from .progress import Progress
 from .rate import RateGate
 from .results import Result
-from .run import Run
+from .run import Run, leave_all
 from .work import Terms, Timing
 
 A = TypeVar("A")
@@ -127,7 +126,7 @@ class Executor:
         limits = _limits_of(max_concurrency, None if gate is not None else rate)
         self._quota = Quota(limits, permits=None if gate is None else gate.permits)
         self._engine = Engine(None if gate is None else partial(gate.fetch, quota=self._quota))
-        self._shared = _Shared(self._quota, RetryPolicy.of(max_retries, retry_for), timeout, _again_of(retry_on))
+        self._shared = _Shared((Choice(self._quota),), RetryPolicy.of(max_retries, retry_for), timeout, _again_of(retry_on))
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def map(
@@ -167,13 +166,10 @@ class Executor:
         return self
 
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        here = asyncio.get_running_loop()
-        for run in list(self._runs):
-            if run.is_on(here):
-                await run.leave("the executor was closed")
+        await leave_all(self._runs, "the executor was closed")
 
     def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
-        terms = Terms(lane=Lane(), width=lambda: self._quota.width, nests=True)
+        terms = Terms(lane=Lane(), sources=(self._quota,), nests=True)
         run = Run(items, open, self._engine, terms, progress=progress)
         self._runs.add(run)
         return run
@@ -183,7 +179,7 @@ class Executor:
 class _Shared:
     """What all calls of an executor have in common."""
 
-    quota: Quota
+    choices: tuple[Choice]
     retry: RetryPolicy
     timeout: float | None
     again: Callable[[Exception], bool | float]
@@ -192,16 +188,15 @@ class _Shared:
 class _FunctionCall(Generic[R]):
     """One item and the function for it: the `Work` of an executor."""
 
-    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "quota", "retry", "timeout")
+    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "choices", "retry", "timeout")
 
-    cost: Cost = ONE_REQUEST
     rank: int = DEFAULT
 
     def __init__(
         self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object
     ) -> None:
         self._shared = shared
-        self.quota = shared.quota
+        self.choices = shared.choices
         self.retry = shared.retry
         self.timeout = shared.timeout
         self._fn = fn
@@ -209,7 +204,7 @@ class _FunctionCall(Generic[R]):
         self._id = id
         self._item: Any = item
 
-    async def perform(self) -> Outcome:
+    async def perform(self, quota: Quota) -> Outcome:
         try:
             return Outcome(value=await _awaitable(self._fn(*self._args), self._fn))
         except Exception as exc:  # whatever the user's function raises becomes the item's Result

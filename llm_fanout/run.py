@@ -110,10 +110,6 @@ class Run(Awaitable[Report[T]], Generic[T]):
         """Await `closing()` once, when the run has ended and before its consumer goes on."""
         self._closing = closing
 
-    def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether it runs on `loop`, or was not started yet."""
-        return self._flow.loop in (None, loop)
-
     def __repr__(self) -> str:
         if self._flow.loop is None:
             return "<Run: not started>"
@@ -178,6 +174,14 @@ class Run(Awaitable[Report[T]], Generic[T]):
             who, what = self._flow.failure
             message = f"{who} raised {type(what).__name__}: {what}; .report has what was done"
             raise RunFailed(message, self.report) from what
+
+
+async def leave_all(runs: Iterable[Run[Any]], why: str) -> None:
+    """Leave those of `runs` that run on this event loop, or were not started yet; each call that is cancelled says `why`."""
+    here = asyncio.get_running_loop()
+    for run in list(runs):
+        if run._flow.loop in (None, here):
+            await run.leave(why)
 
 
 def _place_of_caller() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ from weakref import WeakSet
 from .core.lanes import Lane
 from .errors import Stopped
 from .results import Summary
-from .run import Run
+from .run import Run, leave_all
 from .tally import Tally
 
 
@@ -76,10 +75,7 @@ class Scope:
     async def leave(self) -> None:
         """Cancel what still runs inside, and wait until its clean-up is done; that of another loop is only cancelled."""
         self.cancel()
-        here = asyncio.get_running_loop()
-        for run in list(self._runs):
-            if run.is_on(here):
-                await run.leave()
+        await leave_all(self._runs, f"scope {self.name!r} has ended")
         for child in self.children:
             await child.leave()
         self.tally.end()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import clock
-from .core.quota import Binding, Quota
+from .core.source import Source
+from .core.waits import Binding
 from .errors import Kind, Stopped
 from .results import Result, Summary
 from .spending import NO_USAGE, Price, Spending, Usage
@@ -18,7 +19,7 @@ MARK = 0.5  # seconds between two marks
 MARKS = 40  # that are remembered: a little more than the ten seconds
 
 
-class Pace:
+class Recent:
     """How fast calls have ended of late, as far as somebody looked."""
 
     __slots__ = ("_began", "_marks", "_next_at")
@@ -66,10 +67,10 @@ class Tally:
     done: int = 0
     paused: bool = False
     _succeeded: int = 0
-    _pace: Pace | None = None
+    _recent: Recent | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
     _usage: dict[_Sort, tuple[int, Usage]] = field(default_factory=dict)
-    _quotas: dict[Quota, dict[Binding, float]] = field(default_factory=dict)
+    _sources: dict[Source, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +79,7 @@ class Tally:
         """The run starts; of many runs, the first."""
         if self._began is None:
             self._began = now = clock.now()
-            self._pace = Pace(now)
+            self._recent = Recent(now)
 
     def end(self) -> None:
         """The run has ended."""
@@ -95,10 +96,10 @@ class Tally:
         with self._lock:
             self.in_flight -= 1
 
-    def waits_for(self, quota: Quota) -> None:
-        """A call of the run needs `quota`; from now on the run may be held up by it."""
-        if quota not in self._quotas:
-            self._quotas[quota] = quota.held(clock.now())
+    def waits_for(self, source: Source) -> None:
+        """A call of the run needs `source`; from now on the run may be held up by it."""
+        if source not in self._sources:
+            self._sources[source] = source.waits.held(clock.now())
 
     def count(self, result: Result[Any]) -> None:
         """A call has ended."""
@@ -139,25 +140,25 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None or self._pace is None or not done or self._waits_for_now():
+        if self.total is None or self._recent is None or not done or self._waits_for_now():
             return None
         now = clock.now() if self._ended is None else self._ended
-        self._pace.mark(done, now)
-        return self._pace.seconds_per_call(done, self.in_flight, now) * (self.total - done)
+        self._recent.mark(done, now)
+        return self._recent.seconds_per_call(done, self.in_flight, now) * (self.total - done)
 
     def _waits_for_now(self) -> str:
         if self._ended is not None:
             return ""
         if self.paused:
             return "paused"
-        return next((limit for quota in list(self._quotas) if (limit := quota.stands_still_for) is not None), "")
+        return next((limit for source in list(self._sources) if (limit := source.stands_still_for) is not None), "")
 
     def binding(self) -> str:
         """What was waited for most, so far."""
         waits: Counter[str] = Counter()
         now = clock.now() if self._ended is None else self._ended
-        for quota, before in list(self._quotas.items()):
-            for limit, seconds in quota.held(now).items():
+        for source, before in list(self._sources.items()):
+            for limit, seconds in source.waits.held(now).items():
                 waits[limit] += seconds - before.get(limit, 0.0)  # type: ignore[assignment]  # seconds, not a count
         longest = waits.most_common(1)
         return longest[0][0] if longest and longest[0][1] > 0 else "provider"

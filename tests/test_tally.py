@@ -50,14 +50,14 @@ def test_usage_is_kept_by_model_and_size() -> None:
 def test_what_held_the_quota_up_before_is_not_this_runs(now: list[float]) -> None:
     """Only waits since the run first needed a quota count for what binds it."""
     quota = Quota()
-    quota.waits_for("requests", now[0])
+    quota.waits.turn_to("requests", now[0])
     now[0] += 500
     tally = Tally()
 
     tally.waits_for(quota)
     tally.waits_for(quota)
     before = tally.summary().binding
-    quota.waits_for("concurrency", now[0])
+    quota.waits.turn_to("concurrency", now[0])
     now[0] += 2
 
     assert before == "provider"

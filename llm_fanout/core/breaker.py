@@ -7,8 +7,8 @@ An answer of any sort, be it a refusal, closes it. A call that always fails by
 itself cannot open it, for only the first failure of a call counts. Answers to calls that began before the row of failures
 did are old news: one makes up for one failure, and none closes it.
 
-An endpoint that has never answered may be a wrong address: it is not trusted, and then calls fail as they would without a
-breaker. From its first answer on, a failure during an outage uses up nobody's retries.
+An endpoint that has never answered may be a wrong address: it is not trusted, and calls that can go nowhere else fail there
+as they would without a breaker. From its first answer on, a failure during an outage uses up nobody's retries.
 
 Sources: circuit breakers after M. Nygard, "Release It!"; that it pauses and never fails items, because a batch wants its
 rows: inspect-ai, NeMo DataDesigner issue 575.
@@ -46,9 +46,9 @@ class Breaker:
         return self._failures >= FAILURES
 
     @property
-    def excuses(self) -> bool:
-        """Whether a failure now is the outage's, and nobody's retry."""
-        return self.trusted and self.is_open
+    def is_doubtful(self) -> bool:
+        """Whether the last that was seen of the other side was a failure, be it a single one."""
+        return self._failures > 0
 
     def ready_at(self) -> float:
         """The instant at which the next probe may start. Only while it is not `closed`."""
@@ -89,7 +89,7 @@ class Breaker:
         if self._failures == 0:
             self._since = now
         self._failures += first
-        if self.excuses and self.closed:
+        if self.is_open and self.closed:
             self.closed = False
             self._probe_at = now + self._wait
 

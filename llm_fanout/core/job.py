@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from .retry import Again, RetryPolicy, Tries
 
 if TYPE_CHECKING:
-    from .announced import Announced
+    from .access import Reach
+    from .announced import Announced, Dimension
     from .lanes import Branch, Lane
-    from .quota import Lease, Quota
+    from .quota import Lease
+    from .source import Source
 
 
 class Cost(NamedTuple):
@@ -29,6 +32,10 @@ class Cost(NamedTuple):
         return cls(input + output, 1.0, input, output)
 
 
+TOKENS, REQUESTS, INPUT, OUTPUT = range(4)  # places in a Cost
+PLACES: Mapping[Dimension, int] = {"tokens": TOKENS, "requests": REQUESTS, "input": INPUT, "output": OUTPUT}
+
+
 class Task(Protocol):
     """Whatever carries out an attempt; the core does not look into it."""
 
@@ -37,6 +44,15 @@ class Task(Protocol):
 
 
 ONE_REQUEST = Cost()
+
+
+class Choice(NamedTuple):
+    """One way to have a job done: where its attempts get their capacity, and what each of them reserves."""
+
+    source: Source
+    cost: Cost = ONE_REQUEST
+
+
 DEFAULT_POLICY = RetryPolicy()
 
 
@@ -54,28 +70,30 @@ class Job:
     """One unit of work: it ends exactly once, after one attempt or several.
 
     Args:
-        quota: The limits it needs.
-        cost: What each of its attempts reserves.
+        source: The limits it needs; those of its present choice.
+        cost: What its next attempt reserves.
         retry: How hard it tries.
         payload: The caller's own; never looked at here.
         lane: Whose share it uses.
         rank: The smaller, the sooner within its lane: `lanes.INTERACTIVE`, `DEFAULT`, `BACKGROUND`.
         deadline: Monotonic seconds; a retry that would start later is not waited for.
+        fallbacks: Its other choices, in the order in which they are preferred.
     """
 
-    quota: Quota
+    source: Source
     cost: Cost = ONE_REQUEST
     retry: RetryPolicy = DEFAULT_POLICY
     payload: Any = None
     lane: Lane | None = None
     rank: int = 1
     deadline: float = inf
+    fallbacks: tuple[Choice, ...] = ()
     state: State = State.WAITING
     place: int = 0
     attempts: int = 0
     added_at: float = 0.0
-    first_start: float = inf
-    tries: Tries | None = None  # what failures have cost it; most calls have none
+    first_start: float = inf  # of its present choice
+    tries: Tries | None = None  # what failures have cost it there; most calls have none
     running: Attempt | None = None
     cancelled: bool = False
     branch: Branch | None = None
@@ -118,14 +136,16 @@ class Outcome:
         shrink: Whether it says that there are too many calls at once.
         outage: Whether it would look like this if the other side were down.
         heard: Whether the other side said anything; False for a call that was cancelled.
+        elsewhere: Whether another choice may do better, should no try be left here.
+        closes: What will take no call any more, as far as this answer knows: its quota, or all that have the same credential
+            or endpoint. Empty for nothing.
+        closes_at_once: Whether one such answer is enough; else it takes the first answer of all, or several in a row.
+        next_cost: What the next attempt reserves, if not the same again.
         announced: What the other side said of its quota, if it did.
         used: What it really used up; None if nobody knows (the reservation stands).
         pace: Seconds per output token, if it is known.
         value: What it brought; carried, not looked at.
         error: Why it failed; carried, not looked at. None is success.
-        closes: What is of no use any more: the quota, all that its credential opens, or its whole endpoint.
-        closes_at_once: Whether this one answer is proof enough of that.
-        elsewhere: Whether another endpoint may do better.
     """
 
     again: Again = Again.NO
@@ -134,14 +154,15 @@ class Outcome:
     shrink: bool = False
     outage: bool = False
     heard: bool = True
+    elsewhere: bool = False
+    closes: Reach | Literal[""] = ""
+    closes_at_once: bool = False
+    next_cost: Cost | None = None
     announced: Announced | None = None
     used: Cost | None = None
     pace: float | None = None
     value: object = None
     error: Exception | None = None
-    closes: Literal["", "quota", "credential", "endpoint"] = ""
-    closes_at_once: bool = False
-    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +170,12 @@ class Verdict:
     """What follows from an outcome: the job is over, or waits until `retry_at` and holds nothing.
 
     `too_long` says of a job that is over how many seconds it would have had to wait for another try, where that is why.
+    `evicted` are other jobs that are over, too, untried: the outcome has closed all that they could have been tried on.
     """
 
     retry_at: float | None = None
     too_long: float | None = None
+    evicted: Sequence[Job] = ()
 
     @property
     def over(self) -> bool:

@@ -22,7 +22,8 @@ waits for its tokens, except by a more urgent call of the same lane.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush, heapreplace
+from collections.abc import Collection, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -88,9 +89,9 @@ class Lane:
         self.limited: bool = max_concurrency is not None or (parent is not None and parent.limited)
         self._branches: dict[Tree, Branch] = {}
 
-    def waits_in(self, tree: Tree) -> bool:
-        """Whether a job of its own waits in `tree`, be it paused or full."""
-        return any(job.state is WAITING for _, _, job in self._branches[tree].jobs)
+    def waiting_in(self, tree: Tree) -> Iterator[Job]:
+        """Its own jobs that wait in `tree`, be it paused or full."""
+        return (job for _, _, job in self._branches[tree].jobs if job.state is WAITING)
 
     @property
     def is_full(self) -> bool:
@@ -175,6 +176,11 @@ class Branch:
                 return job
             heappop(jobs)
         return None
+
+    def remove(self, jobs: Collection[Job]) -> None:
+        """Take out those of `jobs` that wait here."""
+        self.jobs = [entry for entry in self.jobs if entry[2] not in jobs]
+        heapify(self.jobs)
 
     def first_below(self) -> Branch | None:
         """The branch below whose turn it is; those that are full are passed, and stand aside."""

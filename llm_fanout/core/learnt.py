@@ -20,13 +20,12 @@ from collections.abc import Mapping
 
 from .announced import Announced, Dimension, Window
 from .breaker import LAST_PROBE
-from .job import Cost
+from .job import PLACES, Cost
 from .limits import DAY, MINUTE, TokenBucket
 from .stated import Limits
 
 SPANS = (MINUTE, 3_600.0, DAY)  # seconds that a window may last, the usual first
 SPAN_FITS = 0.1  # how far, relatively, the announced reset may be from what a span predicts
-PLACES: Mapping[Dimension, int] = {"tokens": 0, "requests": 1, "input": 2, "output": 3}
 STATED_AS: Mapping[Dimension, str] = {"tokens": "tpm", "requests": "rpm", "input": "itpm", "output": "otpm"}
 
 
@@ -102,9 +101,7 @@ MOST_GROWTH = 1.0
 LONGEST_HOLD = 30.0  # seconds between two tries of a rate that was refused
 RECENT = 20  # answers from which the present rate is taken, at the most
 LATELY = MINUTE  # seconds after which an answer is no more among them
-SLOWEST = (
-    1.0 / LAST_PROBE
-)  # calls a second to which refusals alone may cut: to ask more seldom tells it later, and spares little
+SLOWEST = 1.0 / LAST_PROBE  # calls a second to which refusals alone may cut: asking more seldom spares little
 
 
 class Pace:

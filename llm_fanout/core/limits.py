@@ -26,6 +26,9 @@ class Limit(Protocol):
     def give(self, taken: float, used: float, now: float) -> None:
         """Settle what was taken: of `taken`, `used` was really used. May be more (a debt) or less (a refund)."""
 
+    def left(self, now: float) -> float:
+        """The share of it that could be used up at once: 1 if it is as good as new, 0 or less if nothing could."""
+
     def is_unused(self, now: float) -> bool:
         """Whether it is as good as new: a fresh one would admit no more."""
 
@@ -122,6 +125,10 @@ class TokenBucket:
         """Units that could go at once at `now`; negative while overdrawn."""
         return min(self.burst, self.burst - (self.full_at - now) * self.rate)
 
+    def left(self, now: float) -> float:
+        """The share of the burst that could go at once; negative while overdrawn."""
+        return self.available(now) / self.burst
+
     def set_available(self, amount: float, now: float) -> None:
         """Let just `amount` units (at most the burst) be there at `now`."""
         self._since, self._owed = now, max(0.0, self.burst - amount) / self.rate
@@ -184,6 +191,11 @@ class RollingWindow:
     def retune(self, other: RollingWindow, now: float) -> None:
         """Adopt the size of `other`; what was used stays so."""
         self.quantity = other.quantity
+
+    def left(self, now: float) -> float:
+        """The share of the quantity that is not used in the window."""
+        gone = sum(units for leaves_at, units in self._slices if leaves_at <= now)
+        return 1.0 - (self._used - gone) / self.quantity
 
     def is_unused(self, now: float) -> bool:
         """Whether nothing is left in the window."""

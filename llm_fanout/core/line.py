@@ -1,24 +1,25 @@
-"""The jobs that wait for one quota: lanes in which each has its turn (see `lanes`), and more of them for background work."""
+"""The jobs that wait for one source: lanes that take turns (see `lanes`), and more of them for background work."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from .job import Attempt, Job, State
+from .job import Job, State
 from .lanes import BACKGROUND, DEFAULT, Branch, Lane
 
 if TYPE_CHECKING:
     from .quota import Quota
+    from .source import Source
 
 WAITING = State.WAITING
 
 
 class Tree:
-    """The jobs that wait for one quota, in one class of urgency."""
+    """The jobs that wait for one source, in one class of urgency."""
 
     __slots__ = ("_lone", "lanes", "line", "root", "serial")
 
@@ -90,7 +91,7 @@ class Tree:
             if not branch.jobs:
                 self._clear(branch)
             return
-        job.charged = cost = self.line.quota.share_of(job.cost)
+        job.charged = cost = self.line.source.share_of(job.cost)
         while (above := branch.above) is not None:
             # Alone among its siblings it is charged nothing, either: nobody is kept waiting.
             if len(above.below) > 1 or not (branch.jobs or branch.below):
@@ -110,23 +111,25 @@ class Tree:
 
 
 class Line:
-    """The jobs that wait for one quota.
+    """The jobs that wait for one source.
 
     Attributes:
-        quota: What they wait for.
+        source: What they wait for.
         foreground: Those that go first.
-        background: Those that go when nothing else of the quota wants to.
-        returning: Attempts that lent their slot and want one back.
+        background: Those that go when nothing else of the source wants to.
+        shares: Whether other lines wait for one of the same quotas.
+        promised: The quota whose next start its first job is promised, if any.
         timer: The instant at which it is worth another look.
     """
 
-    __slots__ = ("background", "foreground", "quota", "returning", "timer")
+    __slots__ = ("background", "foreground", "promised", "shares", "source", "timer")
 
-    def __init__(self, quota: Quota) -> None:
-        self.quota = quota
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.foreground = Tree(self)
         self.background = Tree(self)
-        self.returning: deque[Attempt] = deque()
+        self.shares = False
+        self.promised: Quota | None = None
         self.timer = inf
 
     def push(self, job: Job, lane: Lane) -> None:
@@ -140,10 +143,17 @@ class Line:
         return not (self.foreground.root.below or self.background.root.below)
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether anybody waits, be it for a lane that is paused or full. Looks at every lane."""
-        trees = self.foreground, self.background
-        return bool(self.returning) or any(lane.waits_in(tree) for tree in trees for lane in tree.lanes)
+    def waiting(self) -> Iterator[Job]:
+        """All that wait, be it for a lane that is paused or full. Looks at every lane."""
+        for tree in (self.foreground, self.background):
+            for lane in tree.lanes:
+                yield from lane.waiting_in(tree)
+
+    def remove(self, jobs: Collection[Job]) -> None:
+        """Take out `jobs`, which wait here."""
+        for branch in {job.branch for job in jobs}:
+            assert branch is not None
+            branch.remove(jobs)
 
 
 def tree_of(job: Job) -> Tree:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from math import inf
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from .access import Access, Closure, Reach
 from .adaptive import Adaptive
 from .announced import Announced
 from .breaker import NO_PROBE, Breaker
-from .job import Cost
-from .learnt import PLACES, LearntRates, Pace
+from .job import INPUT, OUTPUT, PLACES, REQUESTS, TOKENS, Cost
+from .learnt import LearntRates, Pace
 from .limits import MINUTE, Limit, Permits, RollingWindow, Slots, TokenBucket
 from .retry import RetryBudget
-from .stated import Limits
+from .stated import MOST_WIDTH, Limits
+from .waits import Binding, Waits
 
-Binding = Literal["concurrency", "requests", "tokens", "input", "output", "day", "permits", "gate", "outage"]
-
-TOKENS, REQUESTS, INPUT, OUTPUT = range(4)  # places in a Cost
+if TYPE_CHECKING:
+    from .source import Source
 
 _Bucket = tuple[int, Limit, Binding]
+Kin = Callable[[Reach], "Iterable[Quota]"]
+Promise = tuple[float, "Source"]  # from which instant, and to whom
 
 
 class Signal(Enum):
@@ -39,9 +43,10 @@ WHOLE = 1.0 + 1e-9  # a minute's tokens, split into burst and rate and summed up
 class Lease:
     """What one attempt holds until it is given back, and what it must remember of the moment in which it was taken."""
 
-    __slots__ = ("buckets", "calls_before", "cost", "epoch", "probe", "slot", "tokens_before")
+    __slots__ = ("buckets", "calls_before", "cost", "epoch", "probe", "quota", "slot", "tokens_before")
 
     def __init__(self, quota: Quota, cost: Cost) -> None:
+        self.quota = quota
         self.buckets = quota._buckets
         self.cost = cost
         self.epoch = quota.adaptive.epoch
@@ -57,42 +62,47 @@ class Quota:
     Args:
         limits: What is stated of it.
         permits: Capacity that somebody else rations, if there is any.
+        kin: Gives the other quotas that share its credential, or its endpoint.
     """
 
     __slots__ = (
         "_buckets",
         "_calls",
         "_calls_when_told",
-        "_held",
         "_limits",
         "_permits",
         "_rates",
         "_scarce",
-        "_since",
         "_stated",
         "_tokens",
-        "_waits_for",
+        "access",
         "adaptive",
         "breaker",
         "budget",
         "gate",
+        "kin",
         "pace",
+        "promise",
         "slots",
+        "waits",
+        "why",
     )
 
-    def __init__(self, limits: Limits | None = None, *, permits: Permits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, permits: Permits | None = None, kin: Kin = lambda _: ()) -> None:
         self._limits = limits or Limits()
         self._permits = permits
         self.slots = Slots(1)
         self.adaptive = Adaptive(self.slots, self._limits.first_width, self._limits.most_width)
         self.breaker = Breaker()
+        self.access = Access()
+        self.kin = kin
         self.budget = RetryBudget()
         self.pace = Pace()
         self._rates = LearntRates()
         self.gate = -inf
-        self._held: dict[Binding, float] = {}
-        self._waits_for: Binding | None = None
-        self._since = -inf
+        self.waits = Waits()
+        self.why: Binding = "concurrency"
+        self.promise: Promise | None = None  # of the next start, where several lines wait
         self._calls = 0
         self._calls_when_told = FIRST_TOLD
         self._tokens = 0.0
@@ -100,9 +110,44 @@ class Quota:
         self._refit()
 
     @property
+    def chosen(self) -> Quota:
+        """Itself."""
+        return self
+
+    @property
+    def members(self) -> Sequence[Quota]:
+        """Itself."""
+        return (self,)
+
+    @property
     def width(self) -> float:
         """Calls that may be in flight at once, as of now; `inf` if that is not limited."""
         return self.slots.size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot is in use."""
+        return self.slots.in_use >= self.slots.size
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the other side ever answered."""
+        return self.breaker.trusted
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the other side is down, or lets nobody in."""
+        return self.breaker.is_open or self.access.closure is not None
+
+    @property
+    def closure(self) -> Closure | None:
+        """Since when and why nobody is let in; None while it is open."""
+        return self.access.closure
+
+    @property
+    def stands_still_for(self) -> Binding | None:
+        """What nothing at all starts for just now, while somebody waits: a told wait or an outage."""
+        return self.waits.limit if self.waits.limit in ("gate", "outage") and self.slots.in_use <= 1 else None
 
     @property
     def counts_tokens(self) -> bool:
@@ -119,8 +164,10 @@ class Quota:
         return replace(self._limits, max_concurrency=width, **learnt)
 
     def is_unused(self, now: float) -> bool:
-        """Whether nothing is in flight or owed, so that a fresh quota would admit no more; what it has learnt is its own."""
-        return self.gate <= now and self.slots.in_use == 0 and all(limit.is_unused(now) for _, limit, _ in self._buckets)
+        """Whether it is open and nothing is in flight or owed: a fresh one admits no more. What it has learnt is its own."""
+        if self.gate > now or self.slots.in_use or self.access.closure is not None:
+            return False
+        return all(limit.is_unused(now) for _, limit, _ in self._buckets)
 
     def fits_ever(self, cost: Cost) -> bool:
         """Whether `cost` can be granted at all; a call above a whole minute's tokens never is."""
@@ -139,14 +186,24 @@ class Quota:
                 share = cost[unit] * weight
         return share
 
-    def ready_at(self, cost: Cost, now: float) -> float:
-        """The instant at which every limit and the gate admit `cost`; `inf` if only a `give` can tell."""
+    def ready_at(self, cost: Cost, now: float, asker: Source | None = None) -> float:
+        """The instant at which every limit and the gate admit `cost`; `inf` if only a `give` can tell.
+
+        The next start may be promised to another source than the `asker`, a pool (by default itself): then not before that.
+        """
         latest: float = self.gate
         why: Binding = "gate"
-        if self.slots.in_use >= self.slots.size:
-            self.waits_for("concurrency", now)
+        if self.is_full:
+            self.why = "concurrency"
             return inf
-        if not self.breaker.closed and (at := self.breaker.ready_at()) > latest:
+        if self.access.probe is not None:
+            self.why = "closed"
+            return inf
+        if self.promise is not None and self.promise[1] is not (asker or self):
+            at = self.promise[0]  # if that is now, whoever has the promise is about to be looked at; `why` is the same
+            return max(at, latest) if at > now else inf
+        breaker = self.breaker
+        if not breaker.closed and breaker.trusted and (at := breaker.ready_at()) > latest:
             latest, why = at, "outage"
         for unit, bucket, name in self._buckets:
             at = bucket.ready_at(cost[unit], now)
@@ -156,35 +213,26 @@ class Quota:
         if self._permits is not None and latest <= now and (at := self._permits.ready_at(1.0, now)) > now:
             latest, why = at, "permits"
         if latest > now:
-            self.waits_for(why, now)
+            self.why = why
         return latest
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every slot is in use."""
-        return self.slots.in_use >= self.slots.size
+    def probe_at(self) -> float:
+        """While it is shut: the instant at which one call may look whether it is so still; `inf` while one is looking."""
+        if self.access.probe is not None:
+            return inf
+        return -inf if self.breaker.closed else self.breaker.ready_at()
 
-    def waits_for(self, limit: Binding | None, now: float) -> None:
-        """The first call in line waits for `limit` from now on; None if there is nobody in line."""
-        if limit != self._waits_for:
-            if self._waits_for is not None:
-                self._held[self._waits_for] = self._held.get(self._waits_for, 0.0) + now - self._since
-            self._waits_for, self._since = limit, now
-
-    def held(self, now: float) -> dict[Binding, float]:
-        """How long, in seconds and per limit, the first call in line waited for it: the longest is what binds.
-
-        While calls start one after another as fast as a limit lets them, it counts as that limit's all the time.
-        """
-        held = dict(self._held)
-        if self._waits_for is not None:
-            held[self._waits_for] = held.get(self._waits_for, 0.0) + now - self._since
-        return held
-
-    @property
-    def stands_still_for(self) -> Binding | None:
-        """What nothing at all starts for just now, while somebody waits: a told wait or an outage."""
-        return self._waits_for if self._waits_for in ("gate", "outage") and self.slots.in_use <= 1 else None
+    def left(self, cost: Cost, now: float) -> float:
+        """The smallest share that is left of any limit which `cost` uses, and one less while calls fail; `inf` if a probe is
+        due."""
+        if not self.breaker.closed:
+            return inf
+        width = min(self.slots.size, float(MOST_WIDTH))
+        share = (width - self.slots.in_use) / width
+        for unit, bucket, _ in self._buckets:
+            if cost[unit] > 0 and (left := bucket.left(now)) < share:
+                share = left
+        return share - 1.0 if self.breaker.is_doubtful else share
 
     def take(self, cost: Cost, now: float) -> Lease:
         """Take from every limit at once; call it only when `ready_at(cost, now) <= now`."""
@@ -194,6 +242,8 @@ class Quota:
         if self._permits is not None:
             self._permits.take(1.0, now)
         lease = Lease(self, cost)
+        if self.access.closure is not None:
+            self.access.probe = lease
         if not self.breaker.closed:
             lease.probe = self.breaker.take(now)
         self._calls += 1
@@ -247,7 +297,7 @@ class Quota:
 
     def reclaim(self, lease: Lease) -> bool:
         """Take the slot again that was lent; False if none is free."""
-        if self.slots.in_use + 1 > self.slots.size:
+        if self.is_full:
             return False
         lease.slot = True
         self.slots.in_use += 1

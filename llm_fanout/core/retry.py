@@ -1,9 +1,10 @@
 """When to try again, and when to stop trying.
 
-Theory of operation. Three things can send a call round again, and each is counted apart:
+Theory of operation. Four things can send a call round again, and each is counted apart:
 
 - a *transient* failure (timeout, reset, 5xx): at most `max_retries` of them;
 - a *bad reply* (cut, empty, malformed): at most `BAD_REPLY_RETRIES`, because each one is billed;
+- a *repair* (a good reply of the wrong form, and what is wrong with it is said): at most `REPAIRS`, and at once;
 - *pushback* (429): not counted at all, for it says nothing about the call; only `retry_for` and the deadline bound it.
 
 The wait is full jitter, `random * min(base * 2**n, cap)`, unless the other side named one: a told wait is never
@@ -18,14 +19,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .checks import check_seconds
 from .limits import TokenBucket
 
+if TYPE_CHECKING:
+    from .quota import Quota
+
 TRANSIENT = (0.5, 8.0)  # openai SDK 3.54: INITIAL_RETRY_DELAY, MAX_RETRY_DELAY
 PUSHBACK = (1.0, 60.0)  # AWS SDKs, standard mode: throttling waits longer than transient faults
 BAD_REPLY_RETRIES = 2
+REPAIRS = 2  # whatever `max_retries` is: it is not the same call again, but one that says more
 TOLD_JITTER = (0.05, 0.25)  # a told wait grows by at most 5 % and never by more than this many seconds
 
 RETRY_TOKENS = 500.0  # botocore 1.44, standard mode (retries/quota.py): 35 transient retries, or 100 after refusals
@@ -41,6 +47,7 @@ class Again(Enum):
     NO = "no"
     TRANSIENT = "transient"
     BAD_REPLY = "bad_reply"
+    REPAIR = "repair"
     PUSHBACK = "pushback"
 
 
@@ -76,8 +83,11 @@ class Tries:
     transient: int = 0
     bad_reply: int = 0
     pushback: int = 0
+    repair: int = 0
     outage: int = 0  # failures that looked like an outage, counted or not
     paid: float = 0.0  # budget tokens that the last retry took
+    until: float = inf  # the instant of the timer that counts; `inf` while there is none
+    rests: dict[Quota, float] | None = None  # of several quotas: where it may not start, and until when
 
     def spend(self, again: Again, policy: RetryPolicy) -> bool:
         """Whether one more failure of this sort still leaves a try; it is counted either way."""
@@ -87,6 +97,9 @@ class Tries:
         if again is Again.BAD_REPLY:
             self.bad_reply += 1
             return self.bad_reply <= min(BAD_REPLY_RETRIES, policy.max_retries)
+        if again is Again.REPAIR:
+            self.repair += 1
+            return self.repair <= REPAIRS
         self.pushback += again is Again.PUSHBACK
         return again is Again.PUSHBACK
 
@@ -100,6 +113,8 @@ class Tries:
         """
         if told is not None:
             return told_wait(told, random)
+        if again is Again.REPAIR:
+            return 0.0
         base, cap = PUSHBACK if again is Again.PUSHBACK else TRANSIENT
         count = {Again.TRANSIENT: self.transient, Again.BAD_REPLY: self.bad_reply, Again.PUSHBACK: self.pushback}[again]
         return random * min(base * 2.0 ** min(max(count - 1, 0), 30), cap)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.job import Cost, Outcome
+from ..core.job import Choice, Cost, Outcome
 from ..core.quota import Quota
 from ..core.retry import Again, RetryPolicy
+from ..core.source import Source
 from ..errors import CallError, Rejected
 from ..providers.reply import Reply
 from ..providers.request import Request
@@ -79,7 +80,7 @@ class Step:
     """
 
     routes: Sequence[Route]
-    source: Quota
+    source: Source
 
     def cost_of(self, request: Request) -> Cost:
         """What one attempt reserves: the input's tokens, and the most (or else the likely) tokens of an answer."""
@@ -88,10 +89,6 @@ class Step:
         most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
         output = max(route.output.tokens for route in self.routes) if most is None else float(most)
         return Cost.of(float(request.input_tokens()), output)
-
-    def fits_ever(self, cost: Cost) -> bool:
-        """Whether `cost` can be granted here at all."""
-        return any(route.hold.quota.fits_ever(cost) for route in self.routes)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +117,7 @@ class PromptCall:
     rank: int
     api: str | None = None
     tell: Tell | None = None
-    cost: Cost = field(init=False)
+    choices: Sequence[Choice] = field(init=False)
     _request: Request = field(init=False)  # `asked`, or the last repair of it
     _route: Route | None = None  # the one that was asked last
     _heard: Heard | None = None
@@ -130,18 +127,15 @@ class PromptCall:
 
     def __post_init__(self) -> None:
         self._request = self.asked
-        self.cost = cost = self.steps[0].cost_of(self.asked)
-        if not self.steps[0].fits_ever(cost):
+        choices = [Choice(step.source, step.cost_of(self.asked)) for step in self.steps]
+        self.choices = [each for each in choices if each.source.fits_ever(each.cost)]
+        if not self.choices:
+            cost = choices[0].cost
             raise Rejected(
                 f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
                 "in a minute; shorten the prompt, lower max_tokens or raise tpm",
                 kind="too_large",
             )
-
-    @property
-    def quota(self) -> Quota:
-        """x."""
-        return self.steps[0].source
 
     @property
     def retry(self) -> RetryPolicy:
@@ -153,9 +147,8 @@ class PromptCall:
         """Seconds that one attempt may take."""
         return self.settings.timeouts.total
 
-    async def perform(self) -> Outcome:
+    async def perform(self, quota: Quota) -> Outcome:
         """Ask once, on the route that `quota` is of."""
-        quota = self.quota
         self._route = route = self._route_on(quota)
         self._heard = heard = Heard(self.tell, first_try=not self._failed)
         request = replace(self._request, model=route.place.model)
@@ -251,13 +244,13 @@ class PromptCall:
         if not route.takes_schemas:
             return outcome
         route.takes_schemas = False
-        outcome.again = Again.BAD_REPLY
+        outcome.again = Again.REPAIR
         return self._asked_anew(outcome)
 
     def _asked_anew(self, outcome: Outcome) -> Outcome:
         """The outcome; the next request has another length."""
         step = next(step for step in self.steps if self._route in step.routes)
-
+        outcome.next_cost = step.cost_of(self._request)
         return outcome
 
     def _clean(self, outcome: Outcome, route: Route, heard: Heard) -> Outcome:

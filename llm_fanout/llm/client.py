@@ -16,7 +16,7 @@ from ..providers.request import Request
 from ..providers.schema import Schema
 from ..quotas import quotas
 from ..results import Result, Summary
-from ..run import Run
+from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
 from ..tally import Tally
 from ..work import Terms
@@ -264,10 +264,7 @@ class FanOut:
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
-        here = asyncio.get_running_loop()
-        for each in list(self._runs):
-            if each.is_on(here):
-                await each.leave("the client was closed")
+        await leave_all(self._runs, "the client was closed")
         await self._wire.aclose()
         self._routes.close()
 
@@ -347,10 +344,9 @@ class FanOut:
 
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start
-        first = steps[0].source
         terms = Terms(
             lane=lane,
-            width=lambda: first.width,
+            sources=[step.source for step in steps],
             deadline=lambda: seconds_left(deadline),
             counted_in=[self._tally] if scope is None else [self._tally, *(each.tally for each in scope.path())],
         )

@@ -88,7 +88,7 @@ FLAWS: Mapping[Flaw, Reaction] = {
     "truncated": Reaction("truncated", Again.BAD_REPLY, spent=True),  # it ended without a finish reason
     "empty": Reaction("empty", Again.BAD_REPLY, spent=True),
     "malformed": Reaction("malformed", Again.BAD_REPLY, spent=True),
-    "schema": Reaction("schema", Again.BAD_REPLY, spent=True),
+    "schema": Reaction("schema", Again.REPAIR, spent=True),
     "length": Reaction("length", spent=True, advice="raise max_tokens"),  # cut by max_tokens, so that it breaks its schema
     "refusal": Reaction("refusal", spent=True),
     "filtered": Reaction("filtered", spent=True),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from ..core.pool import Pool
 from ..core.stated import Limits
 from ..errors import ConfigError
 from ..quotas import quotas
@@ -82,7 +83,7 @@ class Routes(Mapping[Endpoint, Route]):
         if step is None:
             routes = [self.route(each) for each in endpoints]
             quotas = [route.hold.quota for route in routes]
-            step = self._steps[endpoints] = Step(routes, quotas[0])
+            step = self._steps[endpoints] = Step(routes, quotas[0] if len(quotas) == 1 else Pool(quotas))
         return step
 
 

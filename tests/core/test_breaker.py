@@ -32,11 +32,11 @@ def test_a_row_of_failures_opens_it() -> None:
     breaker = trusted()
 
     fail(breaker, FAILURES - 1, 100.0)
-    nearly = breaker.closed, breaker.is_open, breaker.excuses
+    nearly = breaker.closed, breaker.is_open
     fail(breaker, 1, 100.0)
 
-    assert nearly == (True, False, False)
-    assert (breaker.closed, breaker.is_open, breaker.excuses) == (False, True, True)
+    assert nearly == (True, False)
+    assert (breaker.closed, breaker.is_open) == (False, True)
 
 
 def test_an_answer_between_them_starts_the_row_anew() -> None:
@@ -59,7 +59,7 @@ def test_one_poison_call_cannot_open_it() -> None:
     fail(breaker, 50, 101.0, first=False)
 
     assert breaker.closed
-    assert not breaker.excuses
+    assert not breaker.is_open
 
 
 def test_repeated_failures_do_not_make_the_row_older() -> None:
@@ -95,13 +95,13 @@ def test_a_new_one_needs_a_whole_row_as_well() -> None:
 
 
 def test_an_endpoint_that_never_answered_is_not_trusted() -> None:
-    """It may be a wrong address: its calls fail, without a breaker and without an excuse."""
+    """It may be a wrong address; it opens all the same, and is probed, for whoever can go elsewhere."""
     breaker = Breaker()
 
     fail(breaker, 3 * FAILURES, 100.0)
 
-    assert breaker.is_open
-    assert (breaker.trusted, breaker.closed, breaker.excuses) == (False, True, False)
+    assert (breaker.trusted, breaker.is_open, breaker.closed) == (False, True, False)
+    assert breaker.ready_at() == 100.0 + FIRST_PROBE
 
 
 def test_the_first_answer_ever_earns_trust() -> None:
@@ -113,7 +113,7 @@ def test_the_first_answer_ever_earns_trust() -> None:
     fail(breaker, FAILURES, 102.0)
 
     assert breaker.trusted
-    assert breaker.excuses
+    assert breaker.is_open
     assert not breaker.closed
 
 
@@ -210,7 +210,7 @@ def test_the_answer_to_the_probe_closes_it() -> None:
 
     breaker.answered(101.0)
 
-    assert (breaker.closed, breaker.calm, breaker.excuses) == (True, True, False)
+    assert (breaker.closed, breaker.calm, breaker.is_open) == (True, True, False)
 
 
 def test_the_next_outage_begins_with_a_short_wait_again() -> None:
@@ -273,6 +273,17 @@ def test_a_probe_that_told_nothing_is_followed_by_another_at_once() -> None:
     breaker.released(probe)
 
     assert breaker.ready_at() <= 101.0
+
+
+def test_a_single_failure_makes_it_doubtful() -> None:
+    """Until the next answer."""
+    breaker = trusted()
+    before = breaker.is_doubtful
+    fail(breaker, 1, 100.0)
+    failed = breaker.is_doubtful
+    breaker.answered(101.0)
+
+    assert (before, failed, breaker.is_doubtful) == (False, True, False)
 
 
 def test_it_is_calm_only_without_failures() -> None:

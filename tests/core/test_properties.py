@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from llm_fanout.core.announced import Window
-from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State, Verdict
+from llm_fanout.core.job import Attempt, Choice, Cost, Job, Outcome, State, Verdict
 from llm_fanout.core.lanes import BACKGROUND, DEFAULT, INTERACTIVE, Lane
+from llm_fanout.core.pool import Pool
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import Schedule
+from llm_fanout.core.source import Source
 from llm_fanout.core.stated import Limits
 
 SLOTS, RPM, TPM = 3, 120.0, 1_200.0
@@ -37,21 +39,30 @@ outcomes = st.builds(
         ),
     ),
     used=st.one_of(st.none(), st.floats(0, 300).map(Cost)),
+    elsewhere=st.booleans(),
     pace=st.one_of(st.none(), st.floats(0.001, 1)),
     error=st.one_of(st.none(), st.just(RuntimeError("failed"))),
+)
+closings = st.builds(
+    Outcome,
+    elsewhere=st.booleans(),
+    closes=st.sampled_from(["quota", "credential"]),
+    closes_at_once=st.booleans(),
+    error=st.just(RuntimeError("closed")),
 )
 
 
 class Histories(RuleBasedStateMachine):
-    """Jobs come, start, fail, are cancelled, lend their slots; gates close, lanes pause; time passes.
+    """Jobs come, start, fail, move on, are cancelled, lend their slots; gates and accounts close, lanes pause; time passes.
 
-    The first quota is stated, the second learns.
+    The first quota is stated, the others learn; the second and the third make a pool, and share a credential.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.schedule = Schedule(random.Random(1).random)
-        self.quotas = [Quota(STATED), Quota()]
+        self.quotas = [Quota(STATED), Quota(), Quota(Limits(max_concurrency=2), kin=lambda _: self.quotas[1:2])]
+        self.sources: list[Source] = [*self.quotas, Pool(self.quotas[1:])]
         top = Lane()
         self.lanes = [Lane(), Lane(weight=3), Lane(top), Lane(top, max_concurrency=2)]
         self.now = 0.0
@@ -60,7 +71,7 @@ class Histories(RuleBasedStateMachine):
         self.returning: list[Attempt] = []
         self.jobs: list[Job] = []
         self.ends: dict[Job, int] = {}
-        self.not_before: dict[Job, float] = {}
+        self.not_before: dict[tuple[Job, Source], float] = {}  # of a job where it is, by quota if it was told there
         self.gates = dict.fromkeys(self.quotas, -inf)
         self.starts: list[float] = []
         self.reserved: list[tuple[float, float]] = []  # instants and tokens, of the first quota
@@ -71,15 +82,18 @@ class Histories(RuleBasedStateMachine):
         self.now = start
 
     @rule(
-        which=st.integers(0, 1),
+        which=st.permutations(range(4)),
+        choices=st.integers(1, 3),
         tokens=st.floats(0, 200),
         retries=st.integers(0, 3),
         lane=st.integers(0, 3),
         rank=st.sampled_from([INTERACTIVE, DEFAULT, DEFAULT, BACKGROUND]),
     )
-    def add(self, which: int, tokens: float, retries: int, lane: int, rank: int) -> None:
+    def add(self, which: list[int], choices: int, tokens: float, retries: int, lane: int, rank: int) -> None:
         policy = RetryPolicy(max_retries=retries, retry_for=300)
-        job = Job(self.quotas[which], Cost(tokens), policy, lane=self.lanes[lane], rank=rank)
+        source, *others = [self.sources[each] for each in which[:choices]]
+        fallbacks = tuple(Choice(other, Cost(tokens)) for other in others)
+        job = Job(source, Cost(tokens), policy, lane=self.lanes[lane], rank=rank, fallbacks=fallbacks)
         self.jobs.append(job)
         self.schedule.add(job, self.now)
         self.pump()
@@ -106,9 +120,17 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data(), outcome=outcomes)
     def finish(self, data: Any, outcome: Outcome) -> None:
+        self.finish_one(data, outcome)
+
+    def finish_one(self, data: Any, outcome: Outcome) -> None:
         attempt = self.running[data.draw(st.integers(0, len(self.running) - 1))]
         self.end(attempt, outcome)
         self.pump()
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), outcome=closings)
+    def refuse(self, data: Any, outcome: Outcome) -> None:
+        self.finish_one(data, outcome)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -140,7 +162,7 @@ class Histories(RuleBasedStateMachine):
         self.schedule.reclaim(attempt)
         self.pump()
 
-    @rule(which=st.integers(0, 1), seconds=st.floats(0, 60))
+    @rule(which=st.integers(0, 2), seconds=st.floats(0, 60))
     def gate(self, which: int, seconds: float) -> None:
         quota = self.quotas[which]
         self.gates[quota] = max(self.gates[quota], self.now + seconds)
@@ -159,20 +181,28 @@ class Histories(RuleBasedStateMachine):
         for attempts in (self.running, self.lent, self.returning):
             if attempt in attempts:
                 attempts.remove(attempt)
-        if job.quota is self.quotas[0] and outcome.used is not None:
-            self.given_back += max(0.0, job.cost.tokens - outcome.used.tokens)
+        quota, source = attempt.lease.quota, job.source
+        if quota is self.quotas[0] and outcome.used is not None:
+            self.given_back += max(0.0, attempt.lease.cost.tokens - outcome.used.tokens)
         verdict = self.schedule.finish(attempt, outcome, self.now)
+        for evicted in verdict.evicted:
+            self.ends[evicted] = self.ends.get(evicted, 0) + 1
+        told = outcome.told if outcome.again is not Again.NO else None
+        if told is not None and outcome.gate:
+            self.gates[quota] = max(self.gates[quota], self.now + told if quota.gate >= self.now + told else -inf)
         if verdict.over:
             self.ends[job] = self.ends.get(job, 0) + 1
             return verdict
         assert verdict.retry_at is not None
-        if outcome.told is not None:
-            assert verdict.retry_at - self.now - outcome.told + 1e-6 >= 0
-            assert verdict.retry_at - self.now - outcome.told <= min(outcome.told * 0.05, 0.25) + 1e-6
+        if job.source is not source:
+            return verdict
         assert verdict.retry_at <= job.first_start + job.retry.retry_for
-        self.not_before[job] = verdict.retry_at
-        if outcome.gate and outcome.told is not None:
-            self.gates[job.quota] = max(self.gates[job.quota], verdict.retry_at)
+        self.not_before[job, source] = verdict.retry_at
+        if told is not None:
+            self.not_before[job, quota] = self.now + told
+        if told is not None and quota is source:
+            assert verdict.retry_at - self.now - told + 1e-6 >= 0
+            assert verdict.retry_at - self.now - told <= min(told * 0.05, 0.25) + 1e-6
         return verdict
 
     def pump(self) -> None:
@@ -188,14 +218,18 @@ class Histories(RuleBasedStateMachine):
         lane = job.lane
         assert lane is not None
         assert not lane.paused, "a start in a paused lane"
-        alike = [other for other in self.jobs if (other.quota, other.lane, other.rank) == (job.quota, lane, job.rank)]
+        quota = attempt.lease.quota
+        alike = [other for other in self.jobs if (other.branch, other.rank) == (job.branch, job.rank)]
         ahead = [other for other in alike if other.place < job.place]
+        assert quota in job.source.members
         assert all(other.state is not State.WAITING for other in ahead), "the head of a line was overtaken"
-        assert self.now >= self.not_before.get(job, -inf), "a retry started before its time"
-        assert self.now >= self.gates[job.quota], "a start while the gate was closed"
-        assert not any(other.job.quota is job.quota for other in self.returning), "a start before a slot was returned"
+        assert self.now >= self.not_before.get((job, job.source), -inf), "a retry started before its time"
+        assert self.now >= self.not_before.get((job, quota), -inf), "a retry started before it was told to"
+        assert self.now >= self.gates[quota], "a start while the gate was closed"
+        assert quota.closure is None or quota.access.probe is attempt.lease, "a start where it is closed"
+        assert not any(other.lease.quota is quota for other in self.returning), "a start before a slot was returned"
         self.running.append(attempt)
-        if job.quota is self.quotas[0]:
+        if quota is self.quotas[0]:
             self.starts.append(self.now)
             self.reserved.append((self.now, job.cost.tokens))
             self.largest = max(self.largest, job.cost.tokens)
@@ -203,7 +237,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def slots_are_kept(self) -> None:
         for quota in self.quotas:
-            holding = [each for each in self.running if each.job.quota is quota and each not in self.lent]
+            holding = [each for each in self.running if each.lease.quota is quota and each not in self.lent]
             assert len(holding) == quota.slots.in_use
         assert self.quotas[0].slots.in_use <= SLOTS + len(self.lent)
 

@@ -28,6 +28,14 @@ def taken(quota: Quota, times: int, now: float = 0.0, cost: Cost = ONE) -> list[
     return [quota.take(cost, now) for _ in range(times)]
 
 
+def ask(quota: Quota, now: float, cost: Cost = ONE) -> float:
+    """When the first in line may start; if that is later, it waits for whatever is the reason."""
+    ready = quota.ready_at(cost, now)
+    if ready > now:
+        quota.waits.turn_to(quota.why, now)
+    return ready
+
+
 def open_breaker(quota: Quota, now: float) -> None:
     """The provider answered once, and then no more."""
     quota.breaker.answered(now)
@@ -269,12 +277,12 @@ def test_what_binds_is_measured() -> None:
     quota = Quota(Limits(max_concurrency=1, rpm=60, burst=1))
     lease = quota.take(ONE, 0.0)
 
-    quota.ready_at(ONE, 0.0)
+    ask(quota, 0.0)
     quota.give(lease, None, 0.25)
-    quota.ready_at(ONE, 0.25)
+    ask(quota, 0.25)
 
-    assert quota.held(0.75) == {"concurrency": 0.25, "requests": 0.5}
-    assert quota.held(1.0) == {"concurrency": 0.25, "requests": 0.75}
+    assert quota.waits.held(0.75) == {"concurrency": 0.25, "requests": 0.5}
+    assert quota.waits.held(1.0) == {"concurrency": 0.25, "requests": 0.75}
 
 
 def test_calls_that_follow_each_other_count_as_waiting() -> None:
@@ -283,20 +291,10 @@ def test_calls_that_follow_each_other_count_as_waiting() -> None:
     quota.take(ONE, 0.0)
 
     for now in (0.0, 1.0, 2.0):
-        quota.ready_at(ONE, now)
-    quota.waits_for(None, 2.5)
+        ask(quota, now)
+    quota.waits.turn_to(None, 2.5)
 
-    assert quota.held(100.0) == {"requests": 2.5}
-
-
-def test_waiting_again_adds_up() -> None:
-    """Two times for the same limit, with a pause between them."""
-    quota = Quota()
-
-    for limit, now in (("gate", 0.0), (None, 1.0), ("gate", 5.0), ("tokens", 7.0)):
-        quota.waits_for(limit, now)  # type: ignore[arg-type]  # names of limits
-
-    assert quota.held(8.0) == {"gate": 3.0, "tokens": 1.0}
+    assert quota.waits.held(100.0) == {"requests": 2.5}
 
 
 @pytest.mark.parametrize(
@@ -315,20 +313,20 @@ def test_the_limit_that_binds_has_a_name(limits: Limits, cost: Cost, name: str) 
     quota = Quota(limits)
     quota.take(cost, 0.0)
 
-    quota.ready_at(cost, 0.0)
+    ask(quota, 0.0, cost)
 
-    assert quota.held(0.5) == {name: 0.5}
+    assert quota.waits.held(0.5) == {name: 0.5}
 
 
 def test_a_gate_and_an_outage_bind_as_well() -> None:
     """Whichever of them lasts longer."""
     quota = Quota()
     open_breaker(quota, 0.0)
-    quota.ready_at(ONE, 0.0)
+    ask(quota, 0.0)
     quota.close_until(50.0)
-    quota.ready_at(ONE, 0.5)
+    ask(quota, 0.5)
 
-    assert quota.held(10.0) == {"outage": 0.5, "gate": 9.5}
+    assert quota.waits.held(10.0) == {"outage": 0.5, "gate": 9.5}
 
 
 def test_nobody_starts_in_an_outage_but_the_probe() -> None:
@@ -355,12 +353,12 @@ def test_permits_are_asked_for_last() -> None:
     permits.grant()
     quota.take(ONE, 0.0)
 
-    waiting = quota.ready_at(ONE, 0.0), permits.wanted
-    due = quota.ready_at(ONE, 1.0), permits.wanted
+    waiting = ask(quota, 0.0), permits.wanted
+    due = ask(quota, 1.0), permits.wanted
 
     assert waiting == (1.0, False)
     assert due == (inf, True)
-    assert quota.held(2.0) == {"requests": 1.0, "permits": 1.0}
+    assert quota.waits.held(2.0) == {"requests": 1.0, "permits": 1.0}
 
 
 def test_a_permit_is_used_up() -> None:
@@ -486,8 +484,8 @@ def test_what_is_announced_is_obeyed_where_nothing_is_stated() -> None:
 
     taken(quota, 2)
 
-    assert quota.ready_at(ONE, 0.0) == pytest.approx(0.1)
-    assert quota.held(0.05) == {"requests": 0.05}
+    assert ask(quota, 0.0) == pytest.approx(0.1)
+    assert quota.waits.held(0.05) == {"requests": 0.05}
     assert quota.limits().rpm == pytest.approx(600.0)
     assert quota.limits().tpm == 6_000
 
@@ -555,9 +553,9 @@ def test_refused_one_at_a_time_calls_are_spaced() -> None:
     quota.give(quota.take(ONE, now), None, now, PUSHBACK)
     quota.give(quota.take(ONE, now), None, now)
 
-    assert quota.ready_at(ONE, now) - now == pytest.approx(1 / 2.0, rel=0.12)
+    assert ask(quota, now) - now == pytest.approx(1 / 2.0, rel=0.12)
     assert quota.limits().rpm == pytest.approx(60 * 2.0, rel=0.12)
-    assert quota.held(now + 0.1) == {"requests": pytest.approx(0.1)}
+    assert quota.waits.held(now + 0.1) == {"requests": pytest.approx(0.1)}
 
 
 def test_refused_many_at_a_time_calls_are_not_spaced() -> None:
@@ -766,10 +764,10 @@ def test_what_nothing_starts_for() -> None:
     quota = Quota(Limits(max_concurrency=1))
     free = quota.stands_still_for
     lease = quota.take(ONE, 0.0)
-    quota.ready_at(ONE, 0.0)
+    ask(quota, 0.0)
     full = quota.stands_still_for
     quota.give(lease, None, 1.0)
     quota.close_until(60.0)
-    quota.ready_at(ONE, 1.0)
+    ask(quota, 1.0)
 
     assert (free, full, quota.stands_still_for) == (None, None, "gate")

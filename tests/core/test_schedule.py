@@ -70,12 +70,12 @@ def test_quotas_do_not_hold_each_other_up(schedule: Schedule) -> None:
     for quota in (full, gated, free, full, gated, free):
         schedule.add(Job(quota), 0.0)
 
-    started = [begin(schedule, 0.0).job.quota for _ in range(3)]
+    started = [begin(schedule, 0.0).job.source for _ in range(3)]
 
     assert started == [full, free, free]
     assert schedule.start(0.0) is None
     assert schedule.next_timer() == 100.0
-    assert begin(schedule, 100.0).job.quota is gated
+    assert begin(schedule, 100.0).job.source is gated
 
 
 def test_a_retry_holds_nothing_and_comes_back_to_its_place(schedule: Schedule) -> None:
@@ -134,7 +134,7 @@ def test_a_refusal_with_a_gate_stops_everyone_of_its_quota(schedule: Schedule) -
     verdict = schedule.finish(refused, Outcome(Again.PUSHBACK, told=20.0, gate=True), 0.0)
     started = begin(schedule, 0.0)
 
-    assert started.job.quota is other
+    assert started.job.source is other
     assert schedule.start(19.9) is None
     assert verdict.retry_at == schedule.next_timer() == pytest.approx(20.125)
     assert begin(schedule, 20.125).job is refused.job
@@ -614,6 +614,26 @@ def test_a_lent_slot_is_used_by_others_and_comes_back_first(schedule: Schedule) 
     assert begin(schedule, 2.0).job is later
 
 
+def test_lent_slots_come_back_one_after_the_other(schedule: Schedule) -> None:
+    """In the order in which they were asked for, as slots become free."""
+    quota = Quota(Limits(max_concurrency=2))
+    for _ in range(4):
+        schedule.add(Job(quota), 0.0)
+    lenders = [begin(schedule, 0.0) for _ in range(2)]
+    for lender in lenders:
+        schedule.lend(lender)
+    nested = [begin(schedule, 0.0) for _ in range(2)]
+    for lender in lenders:
+        schedule.reclaim(lender)
+
+    back = []
+    for attempt in nested:
+        schedule.finish(attempt, DONE, 1.0)
+        back.append((schedule.start(1.0), schedule.start(1.0)))
+
+    assert back == [(lenders[0], None), (lenders[1], None)]
+
+
 def test_an_attempt_that_ends_while_its_slot_is_lent_gives_none_back(schedule: Schedule) -> None:
     """Slots stay as many as there are, whether it wanted one back or not."""
     quota = Quota(Limits(max_concurrency=1))
@@ -642,11 +662,11 @@ def test_what_binds_is_known_at_any_time(schedule: Schedule) -> None:
     for _ in range(2):
         schedule.add(Job(quota), 0.0)
     first = begin(schedule, 0.0)
-    early = quota.held(3.0)
+    early = quota.waits.held(3.0)
     schedule.finish(first, DONE, 5.0)
     second = begin(schedule, 5.0)
     schedule.finish(second, DONE, 6.0)
     schedule.start(6.0)
 
     assert early == {"concurrency": 3.0}
-    assert quota.held(100.0) == {"concurrency": 5.0}
+    assert quota.waits.held(100.0) == {"concurrency": 5.0}

@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from math import inf
 
 import pytest
 from world import Call, Provider, World, many, random_world
 
 from llm_fanout.core.job import Attempt, Cost
+from llm_fanout.core.lanes import Lane
 from llm_fanout.core.retry import RetryPolicy
 from llm_fanout.core.stated import Limits
 
@@ -243,3 +245,163 @@ def _busiest_minute(starts: list[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def counts(world: World) -> Counter[str]:
+    """How the calls ended."""
+    return Counter(what for _, _, what in world.history if what != "again")
+
+
+def asked(world: World) -> Counter[int]:
+    """How many requests each provider got."""
+    return Counter(which for _, _, which in world.sent)
+
+
+KEYS = {
+    "requests": (Limits(rpm=600), Provider(rpm=600, burst=20), Limits(rpm=1_800), Provider(rpm=1_800, burst=60), 40.0),
+    "tokens": (Limits(tpm=60_000), Provider(tpm=60_000), Limits(tpm=180_000), Provider(tpm=180_000), 40.0),
+    "slots": (Limits(max_concurrency=10), Provider(cap=10), Limits(max_concurrency=30), Provider(cap=30), 40.0),
+    "mixed": (Limits(max_concurrency=10), Provider(cap=10), Limits(rpm=1_800), Provider(rpm=1_800, burst=60), 40.0),
+}
+
+
+@pytest.mark.parametrize("what", KEYS)
+def test_two_keys_are_used_up_together(what: str) -> None:
+    """Whatever each of them is short of: all is done within 3 % of what both could do at best."""
+    limits, provider, other_limits, other, per_second = KEYS[what]
+    world = World(1, limits, provider, others=((other_limits, other),))
+
+    elapsed = world.run(many(3_000, reserved=Cost.of(50.0, 50.0), used=Cost.of(50.0, 50.0)))
+
+    assert elapsed <= 1.03 * (3_000 / per_second + provider.latency)
+    assert counts(world) == {"answered": 3_000}
+
+
+def test_two_unknown_keys_are_found_out_together() -> None:
+    """Nothing stated of either: both are found out, and used within 1.3 times the bound."""
+    others = ((Limits(), Provider(rpm=1_800, burst=60, hints=True)),)
+    world = World(2, Limits(), Provider(rpm=600, burst=20, hints=True), others=others)
+
+    elapsed = world.run(3_000)
+
+    assert elapsed <= 1.3 * (3_000 / 40 + 1)
+    assert counts(world) == {"answered": 3_000}
+
+
+FOREVER = ((0.0, inf),)
+
+
+@pytest.mark.parametrize("calls", [3, 1_000])
+@pytest.mark.parametrize("dead", [Provider(outages=FOREVER), Provider(closed=FOREVER), Provider(hangs=1.0)])
+def test_a_member_that_never_answered_costs_nobody(dead: Provider, calls: int) -> None:
+    """One key of three is dead from the beginning: all calls are answered, however few, and few requests go there."""
+    alive = tuple((Limits(max_concurrency=10), Provider()) for _ in range(2))
+    world = World(3, Limits(max_concurrency=10), dead, timeout=2.0, others=alive)
+
+    elapsed = world.run(calls)
+
+    assert counts(world) == {"answered": calls}
+    assert asked(world)[0] <= 10 + elapsed / 3.5 + 6
+    assert elapsed <= 1.1 * max(calls / 20, 1.0) + 4.0
+
+
+def test_a_member_that_dies_and_comes_back_is_used_again() -> None:
+    """Half a minute without it: nothing is lost, few requests go there meanwhile, and then it has its share again."""
+    dying = Provider(outages=((10.0, 40.0),))
+    world = World(4, Limits(max_concurrency=10), dying, others=((Limits(max_concurrency=10), Provider()),))
+
+    elapsed = world.run(1_200)
+
+    meanwhile = [at for at, _, which in world.sent if which == 0 and 11.0 <= at < 40.0]
+    assert counts(world) == {"answered": 1_200}
+    assert len(meanwhile) <= 15
+    assert elapsed <= 1.1 * (10 + 30 * 2 + (1_200 - 200 - 300 - 200) / 20)
+
+
+def test_refusals_of_one_member_bind_only_that() -> None:
+    """A key of which others have taken the rate is told to wait again and again: the other is used all the same."""
+    world = World(5, Limits(), Provider(rpm=60, burst=1, hints=True), others=((Limits(max_concurrency=10), Provider()),))
+
+    elapsed = world.run(600)
+
+    assert counts(world) == {"answered": 600}
+    assert elapsed <= 1.05 * 600 / 11
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(), RetryPolicy(max_retries=0), RetryPolicy(retry_for=30.0)])
+def test_fallbacks_take_over_and_give_back(policy: RetryPolicy) -> None:
+    """A provider dies half-way: 400 of 400 are answered, none twice; when it is back, calls go there again."""
+    dying, spare = Provider(outages=((10.0, 30.0),)), Provider(latency=2.0)
+    world = World(6, Limits(max_concurrency=10), dying, others=((Limits(max_concurrency=10), spare),), fallbacks=True)
+    world.policy, world.window = policy, 20
+
+    world.run(400)
+
+    by = {when: [which for at, _, which in world.sent if when[0] <= at < when[1]] for when in ((0, 10), (12, 30), (36, 999))}
+    assert counts(world) == {"answered": 400}
+    assert set(by[0, 10]) == {0}
+    assert by[12, 30].count(0) <= 10
+    assert set(by[36, 999]) == {0}
+
+
+def test_a_fallback_is_not_overrun() -> None:
+    """It has limits of its own, which hold."""
+    spare = Limits(max_concurrency=3, rpm=120), Provider(rpm=120, burst=3, cap=3, hints=True)
+    world = World(7, Limits(max_concurrency=50), Provider(outages=((5.0, inf),)), others=(spare,), fallbacks=True)
+    world.window = 100
+
+    world.run(400)
+
+    ended = counts(world)
+    assert ended["answered"] == 400
+    assert _busiest_minute([at for at, _, which in world.sent if which == 1]) <= 120
+
+
+@pytest.mark.parametrize("closed", [(0.0, inf), (3.0, inf)])
+def test_a_closed_account_is_asked_no_more(closed: tuple[float, float]) -> None:
+    """200 calls, 32 at once: those under way meet it, at most 32, and the others are handed back unsent."""
+    world = World(8, Limits(max_concurrency=32), Provider(closed=(closed,), spread=0.3))
+
+    world.run(200)
+
+    late = [at for at, _, _ in world.sent if at >= closed[0]]
+    ended = counts(world)
+    assert len(late) <= 32
+    assert ended["failed"] == len(late)
+    assert ended["evicted"] == 200 - len(world.sent)
+
+
+def test_one_closed_account_of_two_is_left_alone() -> None:
+    """Calls that met it are answered by the other; nobody is lost, nobody asks again."""
+    others = ((Limits(max_concurrency=10), Provider()),)
+    world = World(9, Limits(max_concurrency=10), Provider(closed=((5.0, inf),)), others=others)
+
+    world.run(400)
+
+    assert counts(world) == {"answered": 400}
+    assert sum(which == 0 and at >= 5.0 for at, _, which in world.sent) <= 10
+
+
+def test_a_closed_provider_hands_over_to_its_fallback() -> None:
+    """The same where the other is a fallback, for all that wait."""
+    others = ((Limits(max_concurrency=10), Provider()),)
+    world = World(10, Limits(max_concurrency=10), Provider(closed=((5.0, inf),)), others=others, fallbacks=True)
+
+    world.run(400)
+
+    assert counts(world) == {"answered": 400}
+    assert sum(which == 0 and at >= 5.0 for at, _, which in world.sent) <= 10
+
+
+def test_lanes_share_a_pool_by_weight() -> None:
+    """Two agents with work enough on two keys of different size: the shares are right to within 5 %, at any time."""
+    heavy, light = Lane(weight=3.0), Lane()
+    calls = [Call(number, lane=heavy if number % 2 else light) for number in range(4_000)]
+    others = ((Limits(max_concurrency=30), Provider(cap=30)),)
+    world = World(11, Limits(rpm=600), Provider(rpm=600), others=others)
+
+    world.run(calls)
+
+    for until in (500, 1_000, 2_000):
+        served = sum(number % 2 for _, number, _ in world.sent[:until])
+        assert served == pytest.approx(0.75 * until, rel=0.05)

@@ -1,4 +1,6 @@
-"""A simulated provider's world in virtual time: buckets, windows, caps, faults, outages; one seed is one history."""
+"""A simulated world of providers in virtual time: buckets, windows, caps, faults, outages, closed accounts; one seed is one
+history.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
+from typing import Any
 
 from llm_fanout.core.announced import Announced, Window
-from llm_fanout.core.job import Attempt, Cost, Job, Outcome
+from llm_fanout.core.job import Attempt, Choice, Cost, Job, Outcome
 from llm_fanout.core.lanes import Lane
 from llm_fanout.core.limits import MINUTE, TokenBucket
+from llm_fanout.core.pool import Pool
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import Schedule
@@ -42,6 +46,7 @@ class Provider:
         failures: Share of calls that end in a 5xx.
         hangs: Share of calls that never end (the attempt's timeout ends them).
         outages: From, to: nobody is there.
+        closed: From, to: the account is closed, as all answers say.
         changes: (instant, factor): from then on, that many times the rates and the cap.
         poison: Calls that always fail.
         batching: Slows down by in-flight calls, as a GPU server does: at `batching` calls a token takes twice as long.
@@ -61,6 +66,7 @@ class Provider:
     failures: float = 0.0
     hangs: float = 0.0
     outages: tuple[tuple[float, float], ...] = ()
+    closed: tuple[tuple[float, float], ...] = ()
     changes: tuple[tuple[float, float], ...] = ()
     poison: frozenset[int] = frozenset()
     batching: float | None = None
@@ -84,17 +90,22 @@ class Provider:
         if any(begin <= at < end for begin, end in self.outages):
             return (
                 FAILED_AFTER,
-                Outcome(Again.TRANSIENT, outage=True, heard=False, used=Cost(), error=Trouble("down")),
+                Outcome(Again.TRANSIENT, outage=True, heard=False, elsewhere=True, used=Cost(), error=Trouble("down")),
                 False,
             )
+        if any(begin <= at < end for begin, end in self.closed):
+            error = Trouble("no credit")
+            return REFUSED_AFTER, Outcome(closes="credential", closes_at_once=True, used=Cost(), error=error), False
         if self.busy >= self.cap * self._factor:
-            return REFUSED_AFTER, Outcome(Again.PUSHBACK, shrink=True, gate=True, used=Cost(), error=Trouble("busy")), False
+            busy = Outcome(Again.PUSHBACK, shrink=True, gate=True, elsewhere=True, used=Cost(), error=Trouble("busy"))
+            return REFUSED_AFTER, busy, False
         wait = self._wait(cost, now)
         if wait > 0:
             refusal = Outcome(
                 Again.PUSHBACK,
                 told=wait if self.hints else None,
                 gate=True,
+                elsewhere=True,
                 shrink=not self.hints,
                 announced=self._said(now),
                 used=Cost(),
@@ -103,9 +114,10 @@ class Provider:
             return REFUSED_AFTER, refusal, False
         self._charge(cost, now)
         if number in self.poison or draw.random() < self.failures:
-            return self.latency / 2, Outcome(Again.TRANSIENT, outage=True, used=Cost(), error=Trouble("500")), True
+            failed = Outcome(Again.TRANSIENT, outage=True, elsewhere=True, used=Cost(), error=Trouble("500"))
+            return self.latency / 2, failed, True
         if draw.random() < self.hangs:
-            return 60.0, Outcome(Again.TRANSIENT, outage=True, heard=False, error=Trouble("hang")), True
+            return 60.0, Outcome(Again.TRANSIENT, outage=True, heard=False, elsewhere=True, error=Trouble("hang")), True
         took = self.latency * draw.lognormvariate(-(self.spread**2) / 2, self.spread)
         if self.batching:
             took *= 1 + (self.busy + 1) / self.batching
@@ -189,9 +201,11 @@ class Call:
 
 @dataclass
 class World:
-    """A schedule against a provider, in virtual time.
+    """A schedule against a provider, or several, in virtual time.
 
-    `history` has (instant, number, what) of everything; the counts are the world's own, not the schedule's word.
+    `others` are what there is besides: members of one pool, or its `fallbacks`. `history` has (instant, number, what) of
+    everything, `sent` (instant, number, which provider) of every request; the counts are the world's own, not the schedule's
+    word.
     """
 
     seed: int
@@ -201,8 +215,11 @@ class World:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     window: int | None = None
     early: float = 0.0  # seconds by which timers fire too early
+    others: tuple[tuple[Limits, Provider], ...] = ()
+    fallbacks: bool = False
     history: list[tuple[float, int, str]] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    sent: list[tuple[float, int, int]] = field(default_factory=list)
     widths: list[tuple[float, float]] = field(default_factory=list)
     refused: int = 0
     failed: int = 0
@@ -214,7 +231,10 @@ class World:
         source = iter(calls if not isinstance(calls, int) else (Call(number) for number in range(calls)))
         self.draw = draw = random.Random(self.seed)
         self.schedule, self.quota = Schedule(draw.random), Quota(self.limits)
-        self.provider.open(begin)
+        self.providers = {self.quota: self.provider, **{Quota(limits): provider for limits, provider in self.others}}
+        self.source = self.quota if self.fallbacks or not self.others else Pool(self.providers)
+        for provider in self.providers.values():
+            provider.open(begin)
         events: list[tuple[float, int, Attempt, Outcome, bool]] = []
         tie, now, in_flight, open_calls = count(), begin, 0, 0
         more = True
@@ -249,7 +269,11 @@ class World:
 
     def job(self, call: Call) -> Job:
         """The job of a call."""
-        return Job(self.quota, call.reserved, self.policy, call, lane=call.lane)  # type: ignore[arg-type]
+        fallbacks = tuple(
+            Choice(quota, call.reserved) for quota in self.providers if self.fallbacks and quota is not self.quota
+        )
+        lane: Any = call.lane
+        return Job(self.source, call.reserved, self.policy, call, lane=lane, fallbacks=fallbacks)
 
     def on_start(self, attempt: Attempt, now: float) -> None:
         """For whoever wants to look."""
@@ -257,25 +281,31 @@ class World:
     def _send(self, attempt: Attempt, now: float) -> tuple[float, Outcome, bool]:
         call = attempt.job.payload
         assert isinstance(call, Call)
-        took, outcome, served = self.provider.answer(self.draw, call.number, call.reserved, call.used, now)
-        self.provider.busy += served
+        quota = attempt.lease.quota
+        self.sent.append((now, call.number, list(self.providers).index(quota)))
+        took, outcome, served = self.providers[quota].answer(self.draw, call.number, call.reserved, call.used, now)
+        self.providers[quota].busy += served
         self.refused += outcome.again is Again.PUSHBACK
         self.failed += outcome.outage
         if took > self.timeout:
-            took, outcome = self.timeout, Outcome(Again.TRANSIENT, outage=True, heard=False, error=Trouble("timeout"))
+            took = self.timeout
+            outcome = Outcome(Again.TRANSIENT, outage=True, heard=False, elsewhere=True, error=Trouble("timeout"))
         return now + took, outcome, served
 
-    def _end(self, attempt: Attempt, outcome: Outcome, served: bool, now: float) -> bool:
+    def _end(self, attempt: Attempt, outcome: Outcome, served: bool, now: float) -> int:
+        """How many calls are over by it."""
         call = attempt.job.payload
         assert isinstance(call, Call)
-        self.provider.busy -= served
+        provider = self.providers[attempt.lease.quota]
+        provider.busy -= served
         if served:
-            self.provider.settle(call.reserved, call.used, now)
+            provider.settle(call.reserved, call.used, now)
         verdict = self.schedule.finish(attempt, outcome, now)
         self.widths.append((now, self.quota.width))
         what = "again" if not verdict.over else "answered" if outcome.error is None else "failed"
         self.history.append((now, call.number, what))
-        return verdict.over
+        self.history += [(now, job.payload.number, "evicted") for job in verdict.evicted]
+        return verdict.over + len(verdict.evicted)
 
 
 def many(number: int, **given: Cost) -> Iterator[Call]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -30,8 +31,8 @@ TOLD_WAITS = (
 # Tried again; they name a date in whole seconds, or nothing.
 RETRIED = (
     "429-anthropic", "429-date", "429-rate", "429-bare", "429-nginx", "429-litellm", "429-mistral", "429-azure",
-    "429-garbage",    "429-negative", "429-nan", "429-parallel", "429-slow-down", "503-slow-down", "529", "498", "500", "502", "503",
-    "503-loading", "504", "520", "521", "522", "523", "524", "408", "409", "425", "499", "should-retry-true", "599",
+    "429-garbage", "429-negative", "429-nan", "429-parallel", "429-slow-down", "503-slow-down", "529", "498", "500", "502",
+    "503", "503-loading", "504", "520", "521", "522", "523", "524", "408", "409", "425", "499", "should-retry-true", "599",
     "hang", "reset", "cut", "drip", "stall", "keepalive", "truncated", "error_event", "bad_chunk", "malformed", "empty",
     "error200", "bad_utf8", "html200",
 )  # fmt: skip
@@ -48,6 +49,7 @@ FINAL = {
     **dict.fromkeys(("404-model", "404-url", "405", "415", "400", "422"), "invalid"),
     **dict.fromkeys(("403-moderation", "400-filter"), "filtered"),
 }
+CLOSE_ALL = ("405", "415", "307")  # that the address is wrong is true of every account: each has a box of its own
 # What a call that meets it for ever ends as, where it is tried again at all.
 LASTING = {
     **dict.fromkeys(("hang", "drip", "stall", "keepalive"), "timeout"),
@@ -74,20 +76,31 @@ def met() -> Iterator[Met]:
     """For each script, fault, and way to read answers: the Result of the call, and when the server was asked."""
     random, quotas.engine._schedule._random = quotas.engine._schedule._random, lambda: 0.0
     try:
-        with Box(SimConfig(latency=0.02, jitter=0.0, answer_tokens=20)) as box:
-            yield asyncio.run(_met(box))
+        with ExitStack() as stack:
+            yield asyncio.run(_met(stack))
     finally:
         quotas.engine._schedule._random = random
 
 
-async def _met(box: Box) -> Met:
+async def _met(stack: ExitStack) -> Met:
+    def box() -> Box:
+        return stack.enter_context(Box(SimConfig(latency=0.02, jitter=0.0, answer_tokens=20)))
+
     scripts = [(ONCE, fault) for fault in (*TOLD_WAITS, *RETRIED, *FINAL)] + [(FOR_EVER, fault) for fault in LASTING]
     cases = [(script, fault, stream) for script, fault in scripts for stream in (False, True)]
+    common = box()
+    boxes = [box() if fault in CLOSE_ALL else common for _, fault, _ in cases]
     results = await asyncio.gather(
-        *(_ask(box, script.format(fault, stream), stream=stream) for script, fault, stream in cases)
+        *(
+            _ask(at, script.format(fault, stream), stream=stream)
+            for at, (script, fault, stream) in zip(boxes, cases, strict=True)
+        )
     )
-    assert box.stats["retried_below"] == 0
-    return {case: (result, box.arrivals(case[0].format(*case[1:]))) for case, result in zip(cases, results, strict=True)}
+    assert common.stats["retried_below"] == 0
+    return {
+        case: (result, at.arrivals(case[0].format(*case[1:])))
+        for at, case, result in zip(boxes, cases, results, strict=True)
+    }
 
 
 async def _ask(box: Box, prompt: str, *, stream: bool) -> Result[str]:
