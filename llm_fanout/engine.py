@@ -74,7 +74,7 @@ class Engine:
         return over
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """An attempt has ended: give back what it held, start what can start now, tell its payload."""
+        """An attempt has ended: give back what it held, start what can start now, tell its payload, and those it evicts."""
         job = attempt.job
         with self._lock:
             if job.running is not attempt:
@@ -83,9 +83,14 @@ class Engine:
             verdict = self._schedule.finish(attempt, outcome, now)
             if verdict.retry_at is None:
                 self._forget(job)
+            evicted = [(each, each.payload) for each in verdict.evicted]
+            for each in verdict.evicted:
+                self._forget(each)
             begun, timer = self._startable(now)
         self._begin(begun, timer)
         job.payload.ended(attempt, outcome, verdict, now)
+        for each, payload in evicted:
+            payload.shell.evict(each, payload, outcome.error, now)
 
     def lend(self, attempt: Attempt) -> None:
         """Let others have the slot of `attempt` while it waits for calls of its own; its timeout rests."""

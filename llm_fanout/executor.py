@@ -13,7 +13,7 @@ from weakref import WeakSet
 from aiolimiter import AsyncLimiter
 
 from .core.checks import check_seconds
-from .core.job import ONE_REQUEST, Cost, Outcome
+from .core.job import Choice, Outcome
 from .core.lanes import DEFAULT, Lane
 from .core.quota import Quota
 from .core.retry import Again, RetryPolicy
@@ -126,7 +126,7 @@ class Executor:
         limits = _limits_of(max_concurrency, None if gate is not None else rate)
         self._quota = Quota(limits, permits=None if gate is None else gate.permits)
         self._engine = Engine(None if gate is None else partial(gate.fetch, quota=self._quota))
-        self._shared = _Shared(self._quota, RetryPolicy.of(max_retries, retry_for), timeout, _again_of(retry_on))
+        self._shared = _Shared((Choice(self._quota),), RetryPolicy.of(max_retries, retry_for), timeout, _again_of(retry_on))
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def map(
@@ -169,7 +169,7 @@ class Executor:
         await leave_all(self._runs, "the executor was closed")
 
     def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
-        terms = Terms(lane=Lane(), width=lambda: self._quota.width, nests=True)
+        terms = Terms(lane=Lane(), sources=(self._quota,), nests=True)
         run = Run(items, open, self._engine, terms, progress=progress)
         self._runs.add(run)
         return run
@@ -179,7 +179,7 @@ class Executor:
 class _Shared:
     """What all calls of an executor have in common."""
 
-    quota: Quota
+    choices: tuple[Choice]
     retry: RetryPolicy
     timeout: float | None
     again: Callable[[Exception], bool | float]
@@ -188,16 +188,15 @@ class _Shared:
 class _FunctionCall(Generic[R]):
     """One item and the function for it: the `Work` of an executor."""
 
-    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "quota", "retry", "timeout")
+    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "choices", "retry", "timeout")
 
-    cost: Cost = ONE_REQUEST
     rank: int = DEFAULT
 
     def __init__(
         self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object
     ) -> None:
         self._shared = shared
-        self.quota = shared.quota
+        self.choices = shared.choices
         self.retry = shared.retry
         self.timeout = shared.timeout
         self._fn = fn
@@ -205,7 +204,7 @@ class _FunctionCall(Generic[R]):
         self._id = id
         self._item: Any = item
 
-    async def perform(self) -> Outcome:
+    async def perform(self, quota: Quota) -> Outcome:
         try:
             return Outcome(value=await _awaitable(self._fn(*self._args), self._fn))
         except Exception as exc:  # whatever the user's function raises becomes the item's Result

@@ -4,6 +4,9 @@ Theory of operation. Items that wait, are under way, or are done and not yet tak
 flat and a slow reader slows the source down, never a slot. Items that wait out a backoff do not count, up to a cap of their
 own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, or of a timer. Every
 item becomes one `_Call`, and every `_Call` ends exactly once, in `_deliver`.
+
+What was closed while it ran is asked no more: later items that have no other choice get their Results at once, and when
+everything that the run uses is closed, the run ends. What was closed before is worth a look, which the schedule sees to.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Any, Generic, TypeVar
 from . import clock
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
-from .core.quota import Quota
+from .core.source import Source
 from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
 from .feed import BREATH, feed_of
 from .nesting import ENCLOSING, Enclosing, depth
+from .openings import Openings, closed_by
 from .progress import Reporter
 from .results import Result
 from .shelf import Shelf
@@ -65,6 +69,9 @@ class _Call(Generic[T]):
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         self.flow.ended(self, attempt, outcome, verdict, now)
+
+    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
+        self.flow.evicted(self, job, error, now)
 
 
 class Flow(Generic[T]):
@@ -108,9 +115,10 @@ class Flow(Generic[T]):
         self._context = copy_context()
         self._rank = -depth() if terms.nests else 0  # runs from within go first
         self._deadline = inf
+        self._cancelled: Stopped | None = None  # why calls are cancelled; a run may also stop and let them end
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: dict[_Call[T], Job] = {}
-        self._quotas: set[Quota] = set()  # that its calls need
+        self._openings = Openings(terms.sources)
         self._pulled = 0
         self._parked = 0
         self._wanting = 0  # places that must become free before it is worth looking for room
@@ -118,6 +126,7 @@ class Flow(Generic[T]):
     def start(self) -> None:
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
         self.loop = asyncio.get_running_loop()
+        self._openings.began = clock.now()
         for tally in (self._tally, *self._terms.counted_in):
             tally.begin()
         self._feed.start()
@@ -129,19 +138,15 @@ class Flow(Generic[T]):
             self._timers["tick"] = self.loop.call_later(TICK, self._tick)
         seconds = self._terms.deadline()
         if seconds < inf:
-            self._deadline = clock.now() + seconds
+            self._deadline = self._openings.began + seconds
             self._timers["deadline"] = self.loop.call_later(seconds, self._expire, seconds)
 
     def stop(self, error: Stopped) -> None:
         """Start nothing more, and cancel what is under way; from any thread. Stopping again, or too late, does nothing."""
-        if self._tally.stopped is not None or self.over.is_set():
+        if self._cancelled is not None or self.over.is_set():
             return
-        self._tally.stopped = error
-        if self.loop is not None:
-            try:
-                self.loop.call_soon_threadsafe(self._stop)
-            except RuntimeError:
-                pass  # the loop is closed: nothing is under way there
+        self._cancelled = error
+        self._give_up(error)
 
     def pause(self) -> None:
         """Start nothing more until `resume`; what is under way goes on."""
@@ -160,8 +165,10 @@ class Flow(Generic[T]):
             self._feed.more()
 
     def _room(self) -> int:
-        """Items that there is room for; none until it is worth a step."""
-        width = self._terms.width()
+        """Items that there is room for; none until it is worth a step, and none once nothing could be done with them."""
+        if self._tally.stopped is not None and self._cancelled is None:
+            return 0
+        width = self._terms.width
         window = UNLIMITED_WINDOW if width == inf else int(WINDOW * width)
         if self._parked >= PARKED_CAP * window:
             return 0
@@ -177,25 +184,56 @@ class Flow(Generic[T]):
                 self._refuse(item, self._tally.stopped)
                 continue
             try:
-                work = self._open(self._pulled, item)
+                jobs.append(self._job_of(self._open(self._pulled, item)))
             except FanOutError as exc:  # one bad row costs one row
                 self._refuse(item, exc)
-                continue
-            call = _Call(self, self._pulled, work)
-            self._pulled += 1
-            rank = work.rank + self._rank
-            job = self._jobs[call] = Job(work.quota, work.cost, work.retry, call, self._terms.lane, rank, self._deadline)
-            if work.quota not in self._quotas:
-                self._meet(work.quota)
-            jobs.append(job)
         if jobs:
             self._engine.hand_in(jobs)
 
-    def _meet(self, quota: Quota) -> None:
-        """A call needs `quota`, which none has needed before."""
-        self._quotas.add(quota)
+    def _job_of(self, work: Work[T]) -> Job:
+        """The next item as a job.
+
+        Raises:
+            Stopped: All that it could be tried on was closed.
+        """
+        openings, choices = self._openings, work.choices
+        for source, _ in choices:
+            if source not in openings.met:
+                self._meet(source)
+        try:
+            choices = openings.among(choices)
+        except Stopped:
+            self._end_if_all_is_closed()
+            raise
+        call = _Call(self, self._pulled, work)
+        self._pulled += 1
+        source, cost = choices[0]
+        rank = work.rank + self._rank
+        job = self._jobs[call] = Job(source, cost, work.retry, call, self._terms.lane, rank, self._deadline)
+        if len(choices) > 1:
+            job.fallbacks = tuple(choices[1:])
+        return job
+
+    def _meet(self, source: Source) -> None:
+        """A call needs `source`, which none has needed before."""
+        self._openings.met.add(source)
         for tally in (self._tally, *self._terms.counted_in):
-            tally.waits_for(quota)
+            tally.waits_for(source)
+
+    def _end_if_all_is_closed(self) -> None:
+        """Pull nothing more if nothing could be done with it; what is under way may end, for it may have been paid for."""
+        if self._tally.stopped is None and (why := self._openings.end()) is not None:
+            self._give_up(why)
+
+    def _give_up(self, error: Stopped) -> None:
+        """The run ends, by `error` unless it ends already by another."""
+        if self._tally.stopped is None:
+            self._tally.stopped = error
+        if self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(self._stop)
+            except RuntimeError:
+                pass  # the loop is closed: nothing is under way there
 
     def _fed(self, failure: Exception | None) -> None:
         """The source has ended, or broke, or nothing more is wanted of it."""
@@ -240,6 +278,8 @@ class Flow(Generic[T]):
         self._timers["watch"] = loop.call_later(PATIENCE, self._watch, now_done)
 
     def _cancel_calls(self) -> None:
+        if self._cancelled is None:
+            return
         for job in self._engine.cancel(list(self._jobs.values())):
             call: Any = job.payload
             self._parked -= call.parked
@@ -252,8 +292,11 @@ class Flow(Generic[T]):
             items = list(islice(self._rest or (), BREATH))
         except Exception as exc:  # the user's own source: what it raised ends the run
             self.failure = "the source", exc
+        stopped = self._tally.stopped
+        if stopped is None or stopped.kind != "not_attempted":
+            stopped = Stopped("the run ended before this call was started", kind="not_attempted")
         for item in items:
-            self._refuse(item, Stopped("the run ended before this call was started", kind="not_attempted"))
+            self._refuse(item, stopped)
         if items and self.loop is not None:
             self.loop.call_soon(self._give_up_the_rest)
             return
@@ -295,12 +338,21 @@ class Flow(Generic[T]):
         if verdict.too_long is not None:
             outcome = _too_long(outcome, verdict.too_long)
         self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
+        if outcome.closes:
+            self._end_if_all_is_closed()
+
+    def evicted(self, call: _Call[T], job: Job, error: Exception | None, now: float) -> None:
+        """All that `call` could have been tried on was closed, by an answer with that error."""
+        if call in self._jobs:  # else it was cancelled while this was handed over
+            self._parked -= call.parked
+            self._end(call, Outcome(heard=False, error=closed_by(error)), Timing(now - job.added_at, 0.0, job.attempts))
+            self._end_if_all_is_closed()
 
     def _end(self, call: _Call[T], outcome: Outcome, timing: Timing) -> None:
         # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
         self._jobs.pop(call).payload = None
-        if not outcome.heard and self._tally.stopped is not None and isinstance(outcome.error, Stopped):
-            outcome.error = self._tally.stopped
+        if not outcome.heard and self._cancelled is not None and isinstance(outcome.error, Stopped):
+            outcome.error = self._cancelled
         self._deliver(call.work.result(call.index, outcome, timing))
         self.make_room()
         if not self._jobs:

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import finalize
 
 from . import clock
+from .core.access import Reach
 from .core.quota import Quota
 from .core.stated import Limits
 from .engine import Engine
@@ -38,6 +39,13 @@ class QuotaKey:
     def of(cls, base_url: str, api_key: str, name: str) -> QuotaKey:
         """The key for these; `name` is the model unless the account says otherwise."""
         return cls(base_url.rstrip("/"), hashlib.sha256(api_key.encode()).hexdigest()[:16], name)
+
+    def reaches(self, other: QuotaKey, reach: Reach) -> bool:
+        """Whether what closes one of them, and reaches that far, closes the other. A credential is one of its endpoint: what
+        servers that want none are given may be the same word."""
+        if reach == "quota":
+            return self == other
+        return self.base_url == other.base_url and (reach == "endpoint" or self.credential == other.credential)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Quotas:
             self._part()
             entry = self._entries.get(key)
             if entry is None:
-                entry = self._entries[key] = _Entry(Quota(limits), limits)
+                entry = self._entries[key] = _Entry(Quota(limits, kin=partial(self._kin, key)), limits)
             _warn_of_change(key, entry, limits)
             entry.holders[ticket] = limits
             self._obey(entry)
@@ -89,6 +97,15 @@ class Quotas:
         with self._lock:
             self._part()
             return len(self._entries)
+
+    def _kin(self, key: QuotaKey, reach: Reach) -> list[Quota]:
+        """The other quotas that are closed with that of `key`.
+
+        The engine asks under its own lock, which is elsewhere taken under this one: so it is a copy that is looked at, which
+        is made in one step of the interpreter.
+        """
+        entries = tuple(self._entries.items())
+        return [entry.quota for other, entry in entries if other != key and key.reaches(other, reach)]
 
     def _restate(self, key: QuotaKey, ticket: int, limits: Limits) -> None:
         """The holder of `ticket` says something else from now on."""

@@ -17,6 +17,7 @@ from .core.job import Attempt, Job, Outcome, Verdict
 from .errors import Rejected, Stopped
 
 if TYPE_CHECKING:
+    from .core.quota import Quota
     from .engine import Engine
 
 SPARE = 64  # attempts that have ended which may still be queued for their timeouts
@@ -31,8 +32,8 @@ class Payload(Protocol):
     def timeout(self) -> float | None:
         """Seconds that one attempt may take; None for no bound."""
 
-    def perform(self) -> Coroutine[Any, Any, Outcome]:
-        """Try once. A failure is an Outcome; only CancelledError is raised."""
+    def perform(self, quota: Quota) -> Coroutine[Any, Any, Outcome]:
+        """Try once, on `quota`. A failure is an Outcome; only CancelledError is raised."""
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
@@ -42,6 +43,9 @@ class Payload(Protocol):
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended, and by `verdict` its job with it, or not yet."""
+
+    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
+        """The job is over before another try: whatever it could be tried on was closed, by an answer with that error."""
 
 
 _End = tuple[float, Attempt]  # an instant, and the attempt that is cut off then
@@ -78,6 +82,10 @@ class Shell:
     def abort(self, attempt: Attempt) -> None:
         """Cancel the task of `attempt`; its clean-up is awaited before it counts as ended."""
         self._here(self._abort, attempt)
+
+    def evict(self, job: Job, payload: Payload, error: Exception | None, now: float) -> None:
+        """Tell `payload` that its `job` is over, and by which error."""
+        self._here(payload.evicted, job, error, now)
 
     def set_timer(self, at: float) -> None:
         """Pump at the instant `at`, or earlier; a timer that rings early finds nothing to do and sets itself again."""
@@ -130,7 +138,7 @@ class Shell:
         """The task of `attempt`: one try, and then whatever follows from it, in the same step."""
         self._unborn.pop(attempt).remove_done_callback(self._stillborn)
         try:
-            outcome = await payload.perform()
+            outcome = await payload.perform(attempt.lease.quota)
         except asyncio.CancelledError:
             self._ended(attempt, _cut_short(attempt))
             raise

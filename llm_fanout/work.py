@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from .core.job import Cost, Outcome
+from .core.job import Choice, Outcome
 from .core.lanes import Lane
 from .core.quota import Quota
 from .core.retry import RetryPolicy
+from .core.source import Source
 from .results import Result
 from .tally import Tally
 
@@ -37,12 +38,8 @@ class Work(Protocol[T_co]):
     """One item, as a flow needs to know it."""
 
     @property
-    def quota(self) -> Quota:
-        """The limits that it needs."""
-
-    @property
-    def cost(self) -> Cost:
-        """What each attempt reserves."""
+    def choices(self) -> Sequence[Choice]:
+        """The limits that it needs, and what each attempt reserves of them; then its fallbacks, in their order."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -56,8 +53,8 @@ class Work(Protocol[T_co]):
     def timeout(self) -> float | None:
         """Seconds that one attempt may take; None for no bound."""
 
-    def perform(self) -> Coroutine[Any, Any, Outcome]:
-        """Try once. A failure is an Outcome; only CancelledError is raised."""
+    def perform(self, quota: Quota) -> Coroutine[Any, Any, Outcome]:
+        """Try once, on a quota of its choices. A failure is an Outcome; only CancelledError is raised."""
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
@@ -72,14 +69,20 @@ class Terms:
 
     Args:
         lane: Whose share they use.
-        width: How many calls the limits admit at once, as of now; `inf` for no limit.
+        sources: What they need unless they say otherwise: where they wait, and its fallbacks.
         deadline: Gives, at the start, the seconds after which nothing goes on; `inf` for no bound.
         nests: Whether the calls run code that may make calls on the same engine.
         counted_in: Numbers of many runs, in which these calls count, too.
     """
 
     lane: Lane
-    width: Callable[[], float]
+    sources: Sequence[Source]
     deadline: Callable[[], float] = lambda: inf
     nests: bool = False
     counted_in: Sequence[Tally] = ()
+
+    @property
+    def width(self) -> float:
+        """Calls that may be under way at once, as of now, wherever they go; `inf` for no limit."""
+        width = self.sources[0].width
+        return width if len(self.sources) == 1 else max(source.width for source in self.sources)

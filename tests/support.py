@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from llm_fanout import clock
 from llm_fanout.core.job import Attempt, Job, Outcome, Verdict
 from llm_fanout.core.quota import Quota
+from llm_fanout.core.source import Source
 from llm_fanout.errors import Unavailable
 from llm_fanout.llm.prompt import Request
 from llm_fanout.llm.times import Timeouts
@@ -28,12 +30,19 @@ class Step:
 
     def __init__(self, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> None:
         self.shell: Any = None
-        self.perform = perform
+        self.steps = perform
         self.timeout = timeout
         self.attempt: Attempt | None = None
         self.begun = 0
         self.ended_at: list[float] = []
         self.outcomes: list[Outcome] = []
+        self.quotas: list[Quota] = []
+        self.evictions: list[Exception | None] = []
+        self.told_in = 0
+
+    def perform(self, quota: Quota) -> Coroutine[Any, Any, Outcome]:
+        self.quotas.append(quota)
+        return self.steps()
 
     def late(self) -> Outcome:
         return Outcome(error=Unavailable(f"late after {self.timeout} s", kind="timeout"))
@@ -46,6 +55,11 @@ class Step:
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         self.ended_at.append(now)
         self.outcomes.append(outcome)
+
+    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
+        self.ended_at.append(now)
+        self.evictions.append(error)
+        self.told_in = threading.get_ident()
 
     @property
     def errors(self) -> list[str]:
@@ -64,10 +78,12 @@ async def forever() -> Outcome:
     return Outcome()
 
 
-def job(quota: Quota, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None) -> tuple[Job, Step]:
+def job(
+    source: Source, perform: Callable[[], Coroutine[Any, Any, Outcome]], timeout: float | None = None
+) -> tuple[Job, Step]:
     """A job of the engine, and its payload."""
     step = Step(perform, timeout)
-    return Job(quota, payload=step), step
+    return Job(source, payload=step), step
 
 
 def completion(text: str) -> dict[str, Any]:

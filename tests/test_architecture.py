@@ -25,6 +25,7 @@ ROWS = {
         "feed",
         "flow",
         "nesting",
+        "openings",
         "progress",
         "quotas",
         "rate",

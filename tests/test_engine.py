@@ -12,9 +12,11 @@ from support import Simulate, consume, forever, in_thread, job, nothing
 
 from llm_fanout import Executor, clock
 from llm_fanout.core.job import Outcome
+from llm_fanout.core.pool import Pool
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.stated import Limits
 from llm_fanout.engine import Engine
+from llm_fanout.errors import Unavailable
 
 
 def test_two_threads_share_the_slots() -> None:
@@ -200,7 +202,7 @@ def test_keyboard_interrupt_in_a_call_gives_its_slot_back() -> None:
         raise KeyboardInterrupt
 
     async def main() -> None:
-        step.perform = interrupt
+        step.steps = interrupt
         engine.hand_in([interrupted])
         await asyncio.sleep(60)
 
@@ -227,6 +229,84 @@ def test_the_loop_has_one_task_per_attempt_and_one_timer(simulate: Simulate[Any]
         return tasks
 
     assert simulate(main) == 5 + 2  # this test, and who awaits the run
+
+
+NO_CREDIT = Outcome(closes="quota", closes_at_once=True, error=Unavailable("no credit"))
+
+
+async def no_credit() -> Outcome:
+    """An attempt that is told, after a second, that nothing will be taken."""
+    await asyncio.sleep(1)
+    return NO_CREDIT
+
+
+def test_jobs_that_wait_for_what_closes_are_told(simulate: Simulate[Any]) -> None:
+    """Once, with the error; none of them is begun, and nothing is left of them."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    async def main() -> Any:
+        jobs, steps = zip(*(job(quota, no_credit) for _ in range(3)), strict=True)
+        engine.hand_in(jobs)
+        await asyncio.sleep(2)
+        return [(step.begun, step.errors, step.evictions, step.ended_at) for step in steps]
+
+    first, *others = simulate(main)
+
+    assert first == (1, ["no credit"], [], [1_001.0])
+    assert others == [(0, [], [NO_CREDIT.error], [1_001.0])] * 2
+    assert not engine._shells
+
+
+def test_an_attempt_knows_its_quota(simulate: Simulate[Any]) -> None:
+    """The member of the pool that it runs on."""
+    engine, quotas = Engine(), [Quota(Limits(max_concurrency=1)) for _ in range(2)]
+
+    async def main() -> list[Quota]:
+        jobs, steps = zip(*(job(Pool(quotas), nothing) for _ in range(2)), strict=True)
+        engine.hand_in(jobs)
+        await asyncio.sleep(1)
+        return [quota for step in steps for quota in step.quotas]
+
+    assert set(simulate(main)) == set(quotas)
+
+
+def test_jobs_of_another_loop_are_told_there() -> None:
+    """In its own thread, however long it may be busy, and also if they are cancelled there in the meantime."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    held, handed_in, told = threading.Event(), threading.Event(), threading.Event()
+    threads: list[int] = []
+
+    async def hold() -> Outcome:
+        held.set()
+        while not handed_in.is_set():
+            await asyncio.sleep(0.001)
+        return NO_CREDIT
+
+    async def closer() -> None:
+        engine.hand_in([job(quota, hold)[0]])
+        while not told.is_set():
+            await asyncio.sleep(0.001)
+
+    async def waiter() -> list[Exception | None]:
+        waiting, step = job(quota, nothing)
+        engine.hand_in([waiting])
+        handed_in.set()
+        async with asyncio.timeout(30):
+            while not step.evictions:
+                await asyncio.sleep(0.001)
+        threads.extend((step.told_in, threading.get_ident()))
+        told.set()
+        return step.evictions
+
+    thread = threading.Thread(target=lambda: asyncio.run(closer()))
+    thread.start()
+    held.wait()
+    evictions = in_thread(lambda: asyncio.run(waiter()))
+    thread.join()
+
+    assert evictions == [NO_CREDIT.error]
+    assert threads[0] == threads[1]
+    assert not engine._shells
 
 
 def test_ten_thousand_cancellations_leave_nothing(simulate: Simulate[Any]) -> None:

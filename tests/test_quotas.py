@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support import job
 
 from llm_fanout import Limits, clock
-from llm_fanout.core.job import Cost, Job
+from llm_fanout.core.access import Reach
+from llm_fanout.core.job import Cost, Job, Outcome
 from llm_fanout.core.lanes import Lane
 from llm_fanout.quotas import QuotaKey, Quotas
 
@@ -140,3 +144,86 @@ def test_closing_and_opening_again_gives_no_second_burst(now: list[float]) -> No
     again = quotas.join(KEY, Limits(rpm=60), holder)
 
     assert again.quota.ready_at(Cost(), now[0]) > now[0]
+
+
+def keyed(url: str, key: str, model: str) -> QuotaKey:
+    """The key for these."""
+    return QuotaKey.of(f"https://{url}.example/v1", key, model)
+
+
+@pytest.mark.parametrize(
+    ("reach", "closed"), [("quota", set()), ("credential", {"sibling"}), ("endpoint", {"sibling", "neighbour"})]
+)
+def test_what_closes_one_quota_reaches_its_kin(reach: Reach, closed: set[str]) -> None:
+    """Those of the same credential, or of the same endpoint; the same word as a key at another endpoint is another one."""
+    quotas, holder = Quotas(), Holder()
+    names = {
+        "sibling": ("a", "k", "n"),
+        "neighbour": ("a", "l", "m"),
+        "namesake": ("b", "k", "m"),
+        "stranger": ("b", "l", "n"),
+    }
+    own = quotas.join(keyed("a", "k", "m"), Limits(), holder).quota
+    others = {name: quotas.join(keyed(*words), Limits(), holder).quota for name, words in names.items()}
+
+    kin = list(own.kin(reach))
+
+    assert kin == [others[name] for name in names if name in closed]
+
+
+def test_kin_come_and_go(now: list[float]) -> None:
+    """Whoever has joined by now counts, and nobody who was forgotten."""
+    quotas, one, other = Quotas(), Holder(), Holder()
+    own = quotas.join(keyed("a", "k", "m"), Limits(), one).quota
+    alone = list(own.kin("credential"))
+    hold = quotas.join(keyed("a", "k", "n"), Limits(), other)
+    joined = list(own.kin("credential"))
+    hold.leave()
+    len(quotas)
+
+    assert (alone, joined) == ([], [hold.quota])
+    assert list(own.kin("credential")) == []
+
+
+def test_a_closed_quota_is_remembered(now: list[float]) -> None:
+    """Also when nobody holds it for a while: the next client sends one call to see, and not as many as it has slots."""
+    quotas, one, other = Quotas(), Holder(), Holder()
+    hold = quotas.join(KEY, Limits(), one)
+    hold.quota.access.close(None, now[0])
+    hold.leave()
+
+    kept = len(quotas)
+    again = quotas.join(KEY, Limits(), other)
+
+    assert kept == 1
+    assert again.quota is hold.quota
+
+
+def test_closing_and_joining_at_once_lock_nobody_out() -> None:
+    """One thread closes a credential, so that the engine asks for kin; others join, restate and retune meanwhile."""
+    quotas, holder = Quotas(), Holder()
+    hold = quotas.join(keyed("a", "k", "m"), Limits(), holder)
+    no_credit = Outcome(closes="credential", closes_at_once=True, error=PermissionError("no credit"))
+
+    async def refused() -> Outcome:
+        return no_credit
+
+    async def close() -> None:
+        for _ in range(300):
+            asked, step = job(hold.quota, refused)
+            quotas.engine.hand_in([asked])
+            while not step.outcomes:
+                await asyncio.sleep(0)
+
+    def join(number: int) -> None:
+        for each in range(300):
+            joined = quotas.join(keyed("a", "k", f"{number} {each}"), Limits(rpm=60), holder)
+            joined.state(Limits(rpm=60 + each))
+
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(join, number) for number in range(2)]
+        waiting.append(pool.submit(lambda: asyncio.run(close())))
+        for each in waiting:
+            each.result(timeout=60)
+
+    assert hold.quota.closure is not None

@@ -12,7 +12,7 @@ from support import Simulate, consume
 from world import Call, World, random_world
 
 from llm_fanout import Report, clock
-from llm_fanout.core.job import Cost, Outcome
+from llm_fanout.core.job import Choice, Outcome
 from llm_fanout.core.lanes import DEFAULT, Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
@@ -34,12 +34,11 @@ class Ask:
     retry = RetryPolicy()
 
     def __init__(self, call: Call, side: OtherSide) -> None:
-        self.quota: Quota = side.quota
-        self.cost: Cost = call.reserved
+        self.choices = (Choice(side.quota, call.reserved),)
         self._call = call
         self._side = side
 
-    async def perform(self) -> Outcome:
+    async def perform(self, quota: Quota) -> Outcome:
         return await self._side.answer(self._call)
 
     def late(self) -> Outcome:
@@ -87,7 +86,7 @@ async def drive(seed: int) -> tuple[Report[int], OtherSide, Engine, bool]:
     side, engine, lane = OtherSide(world), Engine(), Lane()
     engine._schedule._random = side.draw.random
     source: Any = draw.choice([calls, iter(calls), _slowly(calls, draw)])
-    terms = Terms(lane=lane, width=lambda: side.quota.width)
+    terms = Terms(lane=lane, sources=(side.quota,))
     run: Run[int] = Run(source, lambda index, call: Ask(call, side), engine, terms)
     cancelled = draw.random() < 0.2
     if cancelled:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import clock
-from ..core.job import Cost, Outcome
+from ..core.job import Choice, Cost, Outcome
 from ..core.quota import Quota
 from ..core.retry import RetryPolicy
 from ..errors import CallError, Rejected
@@ -76,9 +76,9 @@ class PromptCall:
     rank: int
 
     @property
-    def quota(self) -> Quota:
-        """The limits that it needs."""
-        return self.route.hold.quota
+    def choices(self) -> tuple[Choice]:
+        """The limits that it needs, and what each attempt reserves of them."""
+        return (Choice(self.route.hold.quota, self.cost),)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -90,7 +90,7 @@ class PromptCall:
         """Seconds that one attempt may take."""
         return self.settings.timeouts.total
 
-    async def perform(self) -> Outcome:
+    async def perform(self, quota: Quota) -> Outcome:
         """Ask once."""
         begun = clock.now()
         try:

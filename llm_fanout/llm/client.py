@@ -216,7 +216,7 @@ class FanOut:
         seconds_until(deadline)  # refused now, counted from the start
         terms = Terms(
             lane=lane,
-            width=lambda: first.hold.quota.width,
+            sources=(first.hold.quota,),
             deadline=lambda: seconds_left(deadline),
             counted_in=tallies,
         )
