@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from . import clock
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
+from .core.source import Source
 from .engine import Engine
 from .errors import CallError, FanOutError, Rejected, Stopped
 from .feed import BREATH, feed_of
@@ -195,20 +196,29 @@ class Flow(Generic[T]):
         Raises:
             Stopped: All that it could be tried on was closed.
         """
-        for source in self._openings.meet(work.choices):
-            for tally in (self._tally, *self._terms.counted_in):
-                tally.waits_for(source)
+        openings, choices = self._openings, work.choices
+        for source, _ in choices:
+            if source not in openings.met:
+                self._meet(source)
         try:
-            (source, cost), *fallbacks = self._openings.among(work.choices)
+            choices = openings.among(choices)
         except Stopped:
             self._end_if_all_is_closed()
             raise
         call = _Call(self, self._pulled, work)
         self._pulled += 1
+        source, cost = choices[0]
         rank = work.rank + self._rank
-        lane, deadline = self._terms.lane, self._deadline
-        job = self._jobs[call] = Job(source, cost, work.retry, call, lane, rank, deadline, tuple(fallbacks))
+        job = self._jobs[call] = Job(source, cost, work.retry, call, self._terms.lane, rank, self._deadline)
+        if len(choices) > 1:
+            job.fallbacks = tuple(choices[1:])
         return job
+
+    def _meet(self, source: Source) -> None:
+        """A call needs `source`, which none has needed before."""
+        self._openings.met.add(source)
+        for tally in (self._tally, *self._terms.counted_in):
+            tally.waits_for(source)
 
     def _end_if_all_is_closed(self) -> None:
         """Pull nothing more if nothing could be done with it; what is under way may end, for it may have been paid for."""

@@ -23,42 +23,42 @@ class Openings:
 
     Attributes:
         began: The instant at which the run began.
+        met: The sources that calls have needed so far.
     """
 
     def __init__(self, default: Sequence[Source]) -> None:
         self.began = inf
+        self.met: set[Source] = set()
         self._default = default
-        self._met: set[Source] = set()
         self._looked_at: set[Quota] = set()
 
-    def meet(self, choices: Sequence[Choice]) -> list[Source]:
-        """The sources among `choices` that no call has needed before."""
-        new = [source for source, _ in choices if source not in self._met]
-        self._met.update(new)
-        return new
-
-    def among(self, choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    def among(self, choices: Sequence[Choice]) -> Sequence[Choice]:
         """Those of `choices` that a call may be tried on, in order.
 
         Raises:
             Stopped: There is none: an answer to another call has closed them.
         """
-        left = tuple(choice for choice in choices if self._closed_since(choice.source) is None)
-        if not left:
-            raise closed_by(*(closure.by for choice in choices if (closure := choice.source.closure) is not None))
-        for source, cost in left:
-            if source.closure is None and len(source.members) > 1:
-                for member in source.members:
-                    if self._is_worth_a_look(member):
-                        self._looked_at.add(member)
-                        return (Choice(member, cost), *left)
-        return left
+        for source, _ in choices:
+            if source.closure is not None or len(source.members) > 1:
+                return self._open(choices)
+        return choices
 
     def end(self) -> Stopped | None:
         """Why nothing more can be done, if everything that the run uses was closed."""
-        closures = [self._closed_since(source) for source in {*self._default, *self._met}]
+        closures = [self._closed_since(source) for source in {*self._default, *self.met}]
         latest = max((each for each in closures if each is not None), key=lambda each: each.at, default=None)
         return None if latest is None or None in closures else closed_by(latest.by)
+
+    def _open(self, choices: Sequence[Choice]) -> Sequence[Choice]:
+        left = [choice for choice in choices if self._closed_since(choice.source) is None]
+        if not left:
+            raise closed_by(*(closure.by for choice in choices if (closure := choice.source.closure) is not None))
+        for source, cost in left:
+            for member in source.members if source.closure is None else ():
+                if self._is_worth_a_look(member):
+                    self._looked_at.add(member)
+                    return [Choice(member, cost), *left]
+        return left
 
     def _closed_since(self, source: Source) -> Closure | None:
         """Since when and why `source` lets nobody in, if it did when the run began."""

@@ -84,4 +84,5 @@ class Terms:
     @property
     def width(self) -> float:
         """Calls that may be under way at once, as of now, wherever they go; `inf` for no limit."""
-        return max(source.width for source in self.sources)
+        width = self.sources[0].width
+        return width if len(self.sources) == 1 else max(source.width for source in self.sources)

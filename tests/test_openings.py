@@ -347,16 +347,6 @@ def test_any_error_may_be_the_reason() -> None:
     assert raised.value.kind == "not_attempted"
 
 
-def test_the_sources_of_a_run_are_met_once() -> None:
-    """Each is told of when a call first needs it."""
-    openings, quota, pool = Openings([]), Quota(), Pool([Quota()])
-
-    first = openings.meet([Choice(quota), Choice(pool)])
-    again = openings.meet([Choice(pool)])
-
-    assert (first, again) == ([quota, pool], [])
-
-
 def test_only_what_was_closed_since_it_began_is_closed_for_a_run() -> None:
     """A pool counts from the last of its members."""
     openings, early, late = Openings([]), Quota(), Quota()
@@ -366,5 +356,5 @@ def test_only_what_was_closed_since_it_began_is_closed_for_a_run() -> None:
     before = openings.among([Choice(early), Choice(late)])
     late.access.closure = Closure(6.0, OSError("gone"))
 
-    assert before == (Choice(early), Choice(late))
-    assert openings.among([Choice(early), Choice(pool), Choice(late)]) == (Choice(early),)
+    assert before == [Choice(early), Choice(late)]
+    assert openings.among([Choice(early), Choice(pool), Choice(late)]) == [Choice(early)]
