@@ -303,14 +303,14 @@ def test_lines_that_share_a_quota_take_turns(schedule: Schedule) -> None:
 
         served, now = [], 0.0
         while len(served) < 6:
-            attempt = schedule.start(now)
-            if attempt is None:
-                timer = schedule.next_timer()
-                assert timer is not None
-                now = timer
-                continue
-            served.append(attempt.job.source)
-            schedule.finish(attempt, DONE, now)
+            started = []
+            while (attempt := schedule.start(now)) is not None:
+                started.append(attempt)
+            served += [attempt.job.source for attempt in started]
+            for attempt in started:
+                schedule.finish(attempt, DONE, now)
+            timer = schedule.next_timer()
+            now = now if started or timer is None else timer
 
         assert served == [pool, shared] * 3
 
