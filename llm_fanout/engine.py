@@ -87,8 +87,8 @@ class Engine:
             for each in verdict.evicted:
                 self._forget(each)
             begun, timer = self._startable(now)
+        job.payload.ended(attempt, outcome, verdict, now)  # first: a retry that is due at once may be among those that begin
         self._begin(begun, timer)
-        job.payload.ended(attempt, outcome, verdict, now)
         for each, payload in evicted:
             payload.shell.evict(each, payload, outcome.error, now)
 

@@ -697,3 +697,19 @@ def test_resuming_before_anything_was_handed_in(simulate: Simulate[Any]) -> None
     run.resume()
 
     assert simulate(lambda: consume(run)).summary.succeeded == 1
+
+
+def test_a_retry_that_is_due_at_once_is_no_longer_parked(simulate: Simulate[Any]) -> None:
+    """However many calls are tried again in the very step in which they failed: pulling goes on."""
+    seen: set[int] = set()
+
+    async def once(number: int) -> int:
+        if number not in seen:
+            seen.add(number)
+            raise OSError("reset")
+        return number
+
+    async def main() -> Any:
+        return await Executor(max_concurrency=1, retry_on=lambda error: 0.0).map(once, iter(range(100)))
+
+    assert simulate(main).values == list(range(100))
