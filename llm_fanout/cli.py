@@ -100,10 +100,10 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
         timeout=timeout, max_retries=max_retries, instructions=instructions, fallbacks=fallback, stream=stream or None
     )
     limits = Limits(**_given(rpm=rpm, tpm=tpm, max_concurrency=max_concurrency))
-    reader = RowReader(skip=on_bad_row is OnBadRow.skip)
-    source, total = _source(prompts, reader)
     with ExitStack() as stack:
         endpoint = _endpoint(model, base_url, sim, stack)
+        reader = RowReader(skip=on_bad_row is OnBadRow.skip, endpoint=endpoint)
+        source, total = _source(prompts, reader, endpoint)
         fan = fan_out(source, model=endpoint, limits=limits, progress=_bar(), **_given(total=total), **options)
         code = _consume(fan)
     written = _write(fan.report, output)
@@ -212,14 +212,14 @@ async def _report_of(run: Run[str]) -> Report[str]:
     return await run
 
 
-def _source(path: str, reader: RowReader) -> tuple[Iterable[Prompt] | AsyncIterable[Prompt], int | None]:
+def _source(path: str, reader: RowReader, endpoint: Endpoint) -> tuple[Iterable[Prompt] | AsyncIterable[Prompt], int | None]:
     """The prompts of a file, after a first pass that checks it, and how many; or those of standard input as they come."""
     from .rows import RowReader
 
     if path == "-":
         return _from_stdin(reader), None
     total = sum(1 for _ in reader.read_all(_lines_of(path)))
-    return RowReader(skip=True).read_all(_lines_of(path)), total
+    return RowReader(skip=True, endpoint=endpoint).read_all(_lines_of(path)), total
 
 
 def _lines_of(path: str) -> Iterator[bytes]:

@@ -21,6 +21,10 @@ Complaint = str | None
 
 PATIENCE = 60.0  # seconds that one call may take
 AT_ONCE = 20
+NUMBER = 7_301  # and so on: numbers that no answer has by chance
+TICK = 0.01  # seconds
+MOST_STALLED = 1.0  # seconds for which the event loop may stand still; a busy machine stalls, too
+MOST_TOKENS = 10_000  # of a prompt of two words, or its answer: what a provider puts before it is far less
 HEAD_START = 0.2  # seconds; by then a call is under way
 CANCELLED_WITHIN = 5.0  # seconds; a call that was cancelled has nothing left to do but to close its connection
 
@@ -69,6 +73,8 @@ async def _reports_true_usage(make: Make) -> Complaint:
         usage = (await fan.call("Say yes.")).usage
     if min(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens) < 0:
         return f"usage has a negative figure: {usage}"
+    if max(usage.input_tokens, usage.output_tokens) > MOST_TOKENS:
+        return f"usage is {usage} for a prompt of two words; give the tokens of this call alone"
     if usage.cached_tokens > usage.input_tokens or usage.reasoning_tokens > usage.output_tokens:
         return f"cached tokens are part of the input, reasoning tokens of the output: {usage}"
     if bool(usage.input_tokens) != bool(usage.output_tokens):
@@ -100,10 +106,36 @@ async def _takes_parameters(make: Make) -> Complaint:
 
 
 async def _answers_many_at_once(make: Make) -> Complaint:
+    numbers = [str(NUMBER + each) for each in range(AT_ONCE)]
+    prompts = [Prompt(f"[[answer:{number}]] Say the number {number} and nothing else.", id=number) for number in numbers]
     async with FanOut(make(), timeout=PATIENCE, limits=Limits(max_concurrency=AT_ONCE)) as fan:
-        report = await fan.map([f"Say the number {number}." for number in range(AT_ONCE)], progress=False)
-    failures = report.failures
-    return f"of {AT_ONCE} calls at once {len(failures)} fail, the first with {failures[0].error}" if failures else None
+        await fan.call("Say yes.")  # whatever is imported on first use is imported now
+        watch = asyncio.ensure_future(_stalled())
+        report = await fan.map(prompts, progress=False)
+        watch.cancel()
+        stalled, seconds = await watch, report.summary.elapsed
+    if failures := report.failures:
+        return f"of {AT_ONCE} calls at once {len(failures)} fail, the first with {failures[0].error}"
+    for result in report:
+        others = [number for number in numbers if number != result.id and number in result.text]
+        if others and str(result.id) not in result.text:
+            return f"calls at once get each other's answers: {result.id} was asked for, and came {result.text[:80]!r}"
+    if stalled > max(MOST_STALLED, seconds / 2):
+        return f"it blocks the event loop, for {stalled:.1f} s of {seconds:.1f}: await what takes long, or use asyncio.to_thread"
+    return None
+
+
+async def _stalled() -> float:
+    """Seconds for which nothing else could run, until this is cancelled."""
+    loop, stalled, over = asyncio.get_running_loop(), 0.0, False
+    while not over:
+        at = loop.time()
+        try:
+            await asyncio.sleep(TICK)
+        except asyncio.CancelledError:
+            over = True
+        stalled += max(0.0, loop.time() - at - TICK)
+    return stalled
 
 
 async def _ends_when_cancelled(make: Make) -> Complaint:
@@ -114,7 +146,7 @@ async def _ends_when_cancelled(make: Make) -> Complaint:
         began = loop.time()
         call.cancel()
         await asyncio.wait([call])
-        took = loop.time() - began
+    took = loop.time() - began
     if took > CANCELLED_WITHIN:
         return f"a call that is cancelled goes on for {took:.1f} s; let CancelledError pass"
     return None

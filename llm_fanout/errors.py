@@ -92,6 +92,14 @@ class CallError(FanOutError):
         error.__cause__ = self.__cause__
         return error
 
+    def keeping(self, partial: str) -> Self:
+        """The same error, with text that had arrived; itself if it has some already, or there is none."""
+        if self.partial or not partial:
+            return self
+        error = _restored(type(self), self.to_dict(), partial)
+        error.__cause__ = self.__cause__
+        return error
+
     def to_dict(self) -> dict[str, Any]:
         """`kind`, `status`, `message` and `retry_after`: what a row of output says of a failure."""
         return {"kind": self.kind, "status": self.status, "message": self.message, "retry_after": self.retry_after}

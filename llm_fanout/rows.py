@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
+from .llm.endpoint import Endpoint
 from .llm.prompt import Prompt
 
 EXPECTED = '{"id": ..., "prompt": "..."}, {"id": ..., "messages": [...]} or "a string"'
@@ -58,9 +60,11 @@ class RowReader:
 
     Args:
         skip: Leave a bad row out, and note what is wrong with it in `faults`, instead of raising.
+        endpoint: Where all rows go: a row may name another model there, but neither another provider nor another place.
     """
 
-    def __init__(self, *, skip: bool = False) -> None:
+    def __init__(self, *, skip: bool = False, endpoint: Endpoint | None = None) -> None:
+        self._endpoint = endpoint
         self.faults: list[str] = []
         self._skip = skip
         self._line = 0
@@ -77,7 +81,7 @@ class RowReader:
             text = _text_of(line)
             if self._line == 1:
                 text = text.removeprefix("\ufeff")  # a byte order mark: editors on Windows write one
-            return self._claimed(_prompt_of(text)) if text.strip() else None
+            return self._claimed(self._placed(_prompt_of(text))) if text.strip() else None
         except BadRow as exc:
             fault = f"line {self._line}: {exc}"
             if not self._skip:
@@ -90,6 +94,17 @@ class RowReader:
         for line in lines:
             if (prompt := self.read(line)) is not None:
                 yield prompt
+
+    def _placed(self, prompt: Prompt) -> Prompt:
+        if self._endpoint is None or prompt.model is None:
+            return prompt
+        own, asked = self._endpoint.model.partition("/")[0], str(prompt.model)
+        if asked.partition("/")[0] != own:
+            raise BadRow(
+                f"model {asked!r} is not one of {own!r}: a row may choose the model, not who is asked with which key"
+            )
+        prompt.model = replace(self._endpoint, model=asked)
+        return prompt
 
     def _claimed(self, prompt: Prompt) -> Prompt:
         if prompt.id is not None:
@@ -118,6 +133,8 @@ def _prompt_of(line: str) -> Prompt:
         if isinstance(said, dict):
             return _Row.model_validate(said).to_prompt()
     except ValidationError as exc:
+        if exc.errors()[0]["type"] == "extra_forbidden":  # not quoted: it may be a key
+            raise BadRow(f"{_fault_of(exc)}; expected {EXPECTED}") from exc
         raise _bad(_fault_of(exc), line) from exc
     raise _bad("a row is an object or a string", line)
 

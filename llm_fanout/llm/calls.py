@@ -11,7 +11,7 @@ from ..core.job import Choice, Cost, Outcome
 from ..core.quota import Quota
 from ..core.retry import Again, RetryPolicy
 from ..core.source import Source
-from ..errors import CallError, Rejected
+from ..errors import CallError, Rejected, Stopped
 from ..providers.reply import Reply
 from ..providers.request import Request
 from ..providers.schema import Schema, repair
@@ -165,6 +165,8 @@ class PromptCall:
     def late(self) -> Outcome:
         """No answer within the timeout."""
         self._failed = True
+        if self._route is not None:
+            self._spent.append(Spending.of(self._route.place.name, NO_USAGE, self._route.price))  # so many as nobody knows
         heard = self._heard
         outcome = signals.timed_out(self.timeout, "" if heard is None else heard.text)
         return outcome if heard is None else _unrepeatable(outcome, heard)
@@ -174,6 +176,8 @@ class PromptCall:
         route, heard = self._route, self._heard
         reply = outcome.value if isinstance(outcome.value, Reply) else None
         error: Any = outcome.error
+        if isinstance(error, Stopped) and heard is not None:
+            error = error.keeping(heard.text)  # it ended in the middle of an answer
         return Result(
             index=index,
             id=self.id,
@@ -211,10 +215,10 @@ class PromptCall:
 
     def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
-        reply = outcome.value
-        if not isinstance(reply, Reply):
-            return
-        usage = reply.usage or NO_USAGE
+        reply = outcome.value if isinstance(outcome.value, Reply) else None
+        if reply is None and outcome.used is not None:
+            return  # refused: nothing was used
+        usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
         self._spent.append(Spending.of(route.place.name, usage, route.price))
         if usage.output_tokens and outcome.error is None:
             route.output.learn(usage.output_tokens)
@@ -258,8 +262,7 @@ class PromptCall:
         error = outcome.error
         if not isinstance(error, CallError):
             return outcome
-        outcome.error = error = error.reading(route.blot(error.message))
-        error.partial = error.partial or heard.text
+        outcome.error = error.reading(route.blot(error.message)).keeping(heard.text)
         return _unrepeatable(outcome, heard)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.checks import is_number
 from ..core.stated import Limits
@@ -65,6 +65,11 @@ class Endpoint:
     price: tuple[float, ...] | None = field(default=None, kw_only=True)
     quota: str | None = field(default=None, kw_only=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle carries no key, nor a client that has one: where it is loaded, the environment's key is used.
+        kept = {"base_url": self.base_url, "provider": self.provider, "api": self.api}
+        return _restored, (self.model, {**kept, "limits": self.limits, "price": self.price, "quota": self.quota})
+
     def __post_init__(self) -> None:
         if self.api not in ("chat", "responses"):
             raise ConfigError(f"api must be 'chat' or 'responses', got {self.api!r}; embeddings are `fan.embed`'s")
@@ -77,6 +82,10 @@ class Endpoint:
             raise ConfigError("a ready client has its own base_url and api_key; pass either the client or these")
         if callable(self.api_key) and self.quota is None:
             raise ConfigError("an api_key that changes needs quota=, a name for the quota that all its values share")
+
+
+def _restored(model: str, fields: Mapping[str, Any]) -> Endpoint:
+    return Endpoint(model, **fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,15 @@ class Prompt:
     def __repr__(self) -> str:
         return f"Prompt({self.content!r}, id={self.id!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle carries no headers: they may hold a key.
+        options = {name: value for name, value in self.options.items() if name != "extra_headers"}
+        return _restored, (self.content, {"id": self.id, "model": self.model, "tag": self.tag, **options})
+
+
+def _restored(content: Any, fields: Mapping[str, Any]) -> Prompt:
+    return Prompt(content, **fields)
+
 
 def prompt_of(item: object) -> Prompt:
     """`item` as a Prompt: itself, or text or messages wrapped in one. Raises ConfigError for anything else."""

@@ -82,5 +82,5 @@ def _error_in(answer: ErrorAnswer) -> object:
         return None
     if body.get("type") == "error":
         return error
-    kind = ANTHROPIC_ERRORS.get(answer.status, "invalid_request_error" if answer.status < 500 else "api_error")
+    kind = ANTHROPIC_ERRORS.get(answer.status, "invalid_request_error" if 400 <= answer.status < 500 else "api_error")
     return {"type": kind, "message": error.get("message")}
