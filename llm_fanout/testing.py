@@ -25,7 +25,7 @@ lists what there is.
 
 from __future__ import annotations
 
-from .conformance import check_provider
+from .acceptance import check_provider
 
 __all__ = ["check_provider", "pytest_plugins"]
 

@@ -121,7 +121,7 @@ async def _answers_many_at_once(make: Make) -> Complaint:
         if others and str(result.id) not in result.text:
             return f"calls at once get each other's answers: {result.id} was asked for, and came {result.text[:80]!r}"
     if stalled > max(MOST_STALLED, seconds / 2):
-        return f"it blocks the event loop, for {stalled:.1f} s of {seconds:.1f}: await what takes long, or use asyncio.to_thread"
+        return f"it blocks the event loop, for {stalled:.1f} s of {seconds:.1f}: await, or use asyncio.to_thread"
     return None
 
 
