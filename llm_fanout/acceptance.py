@@ -63,8 +63,6 @@ async def _answers_text(make: Make) -> Complaint:
         return f"a plain prompt fails: {result.error.kind}: {result.error}"
     if not result.text.strip():
         return "a plain prompt is answered with no text"
-    if result.finish_reason is None:
-        return "an answer has no finish_reason; give Reply(finish_reason='stop')"
     return None
 
 

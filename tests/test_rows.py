@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_fanout import Endpoint
 from llm_fanout.rows import BadRow, RowReader
 
 
@@ -102,3 +103,22 @@ def test_any_line_is_a_prompt_or_a_bad_row(line: str) -> None:
     prompt = reader.read(line)
 
     assert prompt is not None or not line.strip() or reader.faults[0].startswith("line 1: ")
+
+
+def test_a_row_chooses_a_model_but_neither_place_nor_key() -> None:
+    """Another model of the same provider is asked where all rows go; another provider is refused, as are keys, unquoted."""
+    own = Endpoint("openai/x", base_url="http://127.0.0.1:1/v1", api_key="none")
+    reader = RowReader(skip=True, endpoint=own)
+
+    same = reader.read('{"prompt": "a", "model": "openai/other"}')
+    plain = reader.read('{"prompt": "a"}')
+    other = reader.read('{"prompt": "a", "model": "anthropic/claude"}')
+    secret = reader.read('{"prompt": "a", "api_key": "sk-secret-0123"}')
+
+    assert same is not None
+    assert same.model == Endpoint("openai/other", base_url="http://127.0.0.1:1/v1", api_key="none")
+    assert plain is not None
+    assert (plain.model, other, secret) == (None, None, None)
+    assert "line 3: model 'anthropic/claude' is not one of 'openai'" in reader.faults[0]
+    assert "no field 'api_key'" in reader.faults[1]
+    assert "sk-secret" not in str(reader.faults)
