@@ -113,7 +113,10 @@ _Error = TypeVar("_Error", bound=CallError)
 
 
 def _restored(cls: type[_Error], said: Mapping[str, Any], partial: str) -> _Error:
-    return cls(said["message"], kind=said["kind"], status=said["status"], retry_after=said["retry_after"], partial=partial)
+    error = cls.__new__(cls)  # not by its constructor: a subclass of the user's may take other arguments
+    known = {name: said[name] for name in ("kind", "status", "retry_after")}
+    CallError.__init__(error, said["message"], partial=partial, **known)
+    return error
 
 
 class RateLimited(CallError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -151,7 +151,7 @@ class Executor:
             ConfigError: Two tasks have the same id, or something among them is no Task.
         """
         seen: set[str | int] = set()
-        if isinstance(tasks, Sized) and isinstance(tasks, Iterable):
+        if isinstance(tasks, Sequence):  # what else has a length may be good for one pass only
             check: set[str | int] = set()
             for index, task in enumerate(tasks):
                 _id_of(task, index, check)

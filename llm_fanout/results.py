@@ -105,7 +105,7 @@ class Result(Generic[T_co]):
     def value(self) -> T_co:
         """The answer. Raises the call's error if it failed; look at `ok` or `error` to avoid that."""
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(None)  # or each access would lengthen it
         if self.returned is not None or not self.reply:
             return cast("T_co", self.returned)
         read = self._read()
@@ -163,7 +163,9 @@ class Result(Generic[T_co]):
         latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
         executor's result that is not text, are under `value`.
         """
-        row: dict[str, object] = {"text": self.text}
+        read = self._read() if self.reply else None
+        text = read.text if read is not None and self.error is None else self.text
+        row: dict[str, object] = {"text": text}
         row |= {
             "error": None if self.error is None else self.error.to_dict(),
             "model": self.model,
@@ -176,23 +178,13 @@ class Result(Generic[T_co]):
         }
         if self.ttft is not None:
             row["ttft"] = round(self.ttft, 6)
-        if self.finish_reason is not None:
-            row["finish_reason"] = self.finish_reason
-        if self.tool_calls:
-            row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.raw} for call in self.tool_calls]
+        if read is not None and read.finish_reason is not None:
+            row["finish_reason"] = read.finish_reason
+        if read is not None and read.tool_calls:
+            row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.raw} for call in read.tool_calls]
+        value = self.returned if read is None or read.vector is None else read.vector
         first = {"id": self.id, "index": self.index, "ok": self.ok}
-        return {**first, **self._fields({*first, *row}), **row}
-
-    def _fields(self, taken: Collection[str]) -> dict[str, object]:
-        """What the value adds to a row, where that is more than text."""
-        value = self.value if self.ok else None
-        if value is None or isinstance(value, str):
-            return {}
-        dump = getattr(value, "model_dump", None)
-        if dump is None:
-            return {"value": value}
-        fields: dict[str, object] = dump(mode="json")
-        return {f"value.{name}" if name in taken else name: each for name, each in fields.items()}
+        return {**first, **_fields(value if self.ok else None, {*first, *row, "value"}), **row}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result[Any]:
@@ -213,6 +205,17 @@ class Result(Generic[T_co]):
             )
         except (KeyError, TypeError) as exc:
             raise ConfigError(f"this row is not one that Result.to_dict wrote: {exc!r} in {str(row)[:200]}") from exc
+
+
+def _fields(value: object, taken: Collection[str]) -> dict[str, object]:
+    """What a value adds to a row, where it is more than text."""
+    if value is None or isinstance(value, str):
+        return {}
+    dump = getattr(value, "model_dump_json", None)
+    if dump is None:
+        return {"value": value}
+    fields: dict[str, object] = json.loads(dump())  # as JSON, which has no NaN
+    return {f"value.{name}" if name in taken else name: each for name, each in fields.items()}
 
 
 def _spending_of(model: str, usage: Usage) -> Sequence[Spending]:

@@ -147,6 +147,10 @@ class Shell:
         except (KeyboardInterrupt, SystemExit):  # asyncio hands them to whoever runs the loop
             self._ended(attempt, cancelled())
             raise
+        except GeneratorExit:
+            raise  # its loop was closed
+        except BaseException as exc:  # pytest.fail and its like
+            outcome = _fault(exc)
         self._ended(attempt, outcome)
 
     def _stillborn(self, task: asyncio.Task[None]) -> None:
@@ -251,7 +255,7 @@ def _is_due(at: float, attempt: Attempt) -> bool:
     return attempt.task is not None and attempt.ends_at == at
 
 
-def _fault(exc: Exception) -> Outcome:
+def _fault(exc: BaseException) -> Outcome:
     error = Rejected(f"{type(exc).__name__}: {exc}", kind="exception")
     error.__cause__ = exc
     return Outcome(error=error)

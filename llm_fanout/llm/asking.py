@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.job import Outcome
+from ..core.job import Cost, Outcome
 from ..errors import CallError, Rejected
 from ..providers.format import Assembler, Format
 from ..providers.reply import ProviderError, Reply
 from ..providers.request import Request
 from ..providers.sse import events
 from . import outcomes, signals
+from .credential import awaited
 from .heard import Heard
 from .lanes import Lane
 from .times import Timeouts
@@ -55,8 +57,10 @@ class HttpProvider:
                 if request.stream and _is_stream(answer):
                     return await self._listen(answer, timeouts.idle or STREAM_SILENCE, heard)
                 return outcomes.of_answer(answer.status, answer.headers, await read_all(answer.chunks), form)
-        except CallError as exc:  # a parameter that this API cannot take
-            return Outcome(error=exc)
+        except CallError as exc:  # a parameter that this API cannot take, or no key to be had: nothing was sent
+            outcome = signals.of_error(exc)
+            outcome.used = Cost()
+            return outcome
         except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
             return signals.of_exception(exc, partial=heard.text, first=heard.first_try)
 
@@ -84,7 +88,7 @@ class FunctionProvider:
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """Call it once."""
         try:
-            answer = await self._function(request)
+            answer = await awaited(self._function(request), self._function)
         except CallError as exc:
             return signals.of_error(exc)
         except Exception as exc:  # whatever it raises is the call's failure
@@ -94,7 +98,7 @@ class FunctionProvider:
         if not isinstance(answer, Reply):
             message = f"the provider's function gave {type(answer).__name__}; it must give text or a Reply"
             return Outcome(error=Rejected(message, kind="exception"))
-        return outcomes.of_reply(answer)
+        return outcomes.of_reply(replace(answer, raw=b""))  # it is kept as it is: only we know how our bytes are read
 
 
 class _Stalled(Exception):
@@ -131,8 +135,13 @@ def _is_stream(answer: Answer) -> bool:
 
 
 def _of_exception(exc: Exception) -> Outcome:
-    """What follows from an exception of the user's function; that of an SDK says what was answered."""
-    response = getattr(exc, "response", None)
-    if response is not None and hasattr(response, "status_code"):
-        return signals.of_answer(response.status_code, response.headers, bytes(response.content))
-    return signals.of_exception(exc)
+    """What follows from an exception of the user's function; that of an SDK or HTTP library says what was answered."""
+    response: Any = getattr(exc, "response", exc)
+    status = getattr(response, "status_code", getattr(response, "status", None))
+    if not isinstance(status, int):
+        return signals.of_exception(exc)
+    try:
+        content = bytes(response.content)
+    except Exception:  # nobody has read it, or there is none to be had
+        content = str(exc).encode()
+    return signals.of_answer(status, getattr(response, "headers", None) or {}, content)

@@ -151,7 +151,8 @@ class PromptCall:
         """Ask once, on the route that `quota` is of."""
         self._route = route = self._route_on(quota)
         self._heard = heard = Heard(self.tell, first_try=not self._failed)
-        request = replace(self._request, model=route.place.model)
+        asked = self._request
+        request = Request(route.place.model, asked.messages, asked.params, asked.schema, asked.stream)
         if request.schema is not None and not route.takes_schemas:
             request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
         outcome = await route.provider(self.api).ask(request, self.settings.timeouts, heard)
@@ -159,7 +160,7 @@ class PromptCall:
         self._tell_whole(outcome, heard)
         self._book(outcome, route, heard)
         if self.asked.schema is not None:
-            outcome = self._checked(outcome, route, self.asked.schema)
+            outcome = self._checked(outcome, route, self.asked.schema, request)
         return self._clean(outcome, route, heard)
 
     def late(self) -> Outcome:
@@ -224,11 +225,11 @@ class PromptCall:
             route.output.learn(usage.output_tokens)
             outcome.pace = heard.seconds / usage.output_tokens
 
-    def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any]) -> Outcome:
+    def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""
         reply = outcome.value
         if outcome.error is not None:
-            return self._asked_in_words(outcome, route)
+            return outcome if request.schema is None else self._asked_in_words(outcome, route)
         if not isinstance(reply, Reply) or reply.tool_calls:
             return outcome
         try:
@@ -238,14 +239,15 @@ class PromptCall:
                 return _flawed(outcome, reply, "length", f"the answer was cut at max_tokens and breaks its schema: {exc}")
             self._request = repair(self.asked, reply.text, str(exc))
             return self._asked_anew(_flawed(outcome, reply, "schema", f"the answer does not fit its schema: {exc}"))
+        except Exception as exc:  # a validator of the user's: the answer was paid for, and is kept
+            why = f"a validator of {schema.name} raised {type(exc).__name__}: {exc}; let it raise ValueError to ask again"
+            outcome.error = Rejected(why, kind="exception", partial=reply.text)
         return outcome
 
     def _asked_in_words(self, outcome: Outcome, route: Route) -> Outcome:
         """A server that has no word for schemas is told in words, by this call and all that come."""
         error = outcome.error
         if not (isinstance(error, CallError) and error.kind == "invalid" and NATIVE_SCHEMA.search(error.message)):
-            return outcome
-        if not route.takes_schemas:
             return outcome
         route.takes_schemas = False
         outcome.again = Again.REPAIR
@@ -267,7 +269,10 @@ class PromptCall:
 
 
 # How a server names what it does not know, when it is asked for an answer that fits a schema: each API's own word for it.
-NATIVE_SCHEMA = re.compile(r"response_format|json_schema|text\.format|output_config|structured output", re.IGNORECASE)
+NATIVE_SCHEMA = re.compile(
+    r"\A(?!.*invalid schema).*?(?:response_format|json_schema|text\.format|output_config|structured output)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _flawed(outcome: Outcome, reply: Reply, kind: Flaw, why: str) -> Outcome:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -26,6 +27,7 @@ from .heard import Tell
 from .live_limits import LiveLimits
 from .prompt import (
     CALL_OPTIONS,
+    EFFORT,
     RUN_OPTIONS,
     CallOptions,
     Priority,
@@ -237,7 +239,8 @@ class FanOut:
         """
         check_options(options, RUN_OPTIONS)
         _check_source(texts)
-        return self._run(texts, model, {**self._options, **options}, self._new_lane(), api="embeddings")
+        own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
+        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
 
     def scope(
         self, name: str, *, weight: float = 1.0, priority: Priority | None = None, max_concurrency: int | None = None
@@ -403,7 +406,7 @@ def _check_source(prompts: object) -> None:
         raise ConfigError(f"prompts must be a list, an iterable or an async iterable of prompts, got {prompts!r}")
     if isinstance(prompts, Mapping):
         raise ConfigError("a dict is no list of prompts; hand in [Prompt(text, id=key) for key, text in prompts.items()]")
-    if isinstance(prompts, Sized) and isinstance(prompts, Iterable):
+    if isinstance(prompts, Sequence | AbstractSet):  # what else has a length may be good for one pass only
         _check_rows(prompts)
 
 

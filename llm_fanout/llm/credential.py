@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import takewhile
+from typing import TypeVar
 
 from ..errors import ConfigError
 
 SHORTEST_SECRET = 8  # characters; shorter "keys" are the words that servers without keys are given
 REMEMBERED = 8  # keys of one that changes which are still kept out of texts
 
+T = TypeVar("T")
 Key = str | Callable[[], Awaitable[str]]
 
 
@@ -35,7 +38,10 @@ class Credential:
         """The headers that carry the key that is valid now; raises whatever the user's function raises."""
         if self._ask is None:
             return self._headers
-        return self._carry(await self._ask())
+        key = await awaited(self._ask(), self._ask)
+        if not isinstance(key, str):
+            raise ConfigError(f"api_key={self._ask!r} gave {type(key).__name__}; it must give the key as text")
+        return self._carry(key)
 
     def blot(self, text: str) -> str:
         """`text` with every key blotted out, should one be in there, be it cut off."""
@@ -50,6 +56,13 @@ class Credential:
         if key not in self._seen:
             self._seen.append(key)
         return {"Authorization": f"Bearer {key}"}  # as all vendors have it, Anthropic since its API of 2026-10-21
+
+
+async def awaited(answer: Awaitable[T], function: object) -> T:
+    """What `function`, which gave `answer`, gives in the end. Raises TypeError if it is not async."""
+    if not inspect.isawaitable(answer):
+        raise TypeError(f"{function!r} is not async: it returned {type(answer).__name__}; define it with `async def`")
+    return await answer
 
 
 def _without(text: str, key: str) -> str:

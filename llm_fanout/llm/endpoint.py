@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ class Endpoint:
             raise ConfigError("a function that answers by itself has no base_url, api_key or client; leave them out")
         if self.client is not None and own:
             raise ConfigError("a ready client has its own base_url and api_key; pass either the client or these")
+        if self.client is not None and not inspect.iscoroutinefunction(getattr(self.client, "post", None)):
+            raise ConfigError(f"client must be an AsyncOpenAI, AsyncAzureOpenAI or AsyncAnthropic, got {self.client!r}")
         if callable(self.api_key) and self.quota is None:
             raise ConfigError("an api_key that changes needs quota=, a name for the quota that all its values share")
 
@@ -189,7 +192,7 @@ def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
 def _ready(endpoint: Endpoint, model: str, vendor: Vendor, client: Client) -> Place:
     base_url = str(client.base_url).rstrip("/")
     # Azure's token providers and Anthropic's auth tokens leave no key: then the URL and the model tell the quota.
-    key = client.api_key if isinstance(client.api_key, str) else ""
+    key = client.api_key if isinstance(client.api_key, str) and not any(map(str.isspace, client.api_key)) else ""
     quota = _quota_of(endpoint, base_url, key, model)
     credential = Credential(key, endpoint.model)
     return Place(endpoint.model, model, base_url, {}, credential, vendor.formats, endpoint.api, quota)

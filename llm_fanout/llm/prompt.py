@@ -119,6 +119,7 @@ class RunOptions(CallOptions, total=False):
 
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__) | frozenset(Params.__annotations__)
+EFFORT = frozenset({"timeout", "max_retries", "retry_for", "priority", "extra_headers"})  # options that any API knows
 RUN_OPTIONS = CALL_OPTIONS | frozenset(RunOptions.__annotations__)
 
 
@@ -250,11 +251,24 @@ def _nearest(name: str, known: frozenset[str]) -> str:
 def _check_content(content: object) -> None:
     if isinstance(content, str):
         return
-    if not isinstance(content, Sequence) or not content or not all(isinstance(each, Mapping) for each in content):
+    if not isinstance(content, Sequence) or not content or not all(map(_is_message, content)):
         raise ConfigError(f"a prompt is text, a list of message dicts, or a Prompt; got {_short(content)}")
     for message in content:
-        if "role" not in message:
+        if isinstance(message, Mapping) and "role" not in message and "type" not in message:  # an item of Responses has that
             raise ConfigError(f"a message needs a 'role' ('user', say), got {_short(message)}")
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, Mapping) or hasattr(value, "model_dump")  # a dict, or an SDK's own object
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it, where an SDK's objects are in it: those of an answer may be sent back as they came."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return {name: _plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _short(value: object) -> str:
@@ -291,7 +305,7 @@ class Settings:
 def messages_of(prompt: Prompt, settings: Settings) -> Sequence[Mapping[str, Any]]:
     """The messages of `prompt`, the instructions first."""
     content: Any = prompt.content
-    messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else [_plain(each) for each in content]
     if settings.instructions:
         messages.insert(0, {"role": "system", "content": settings.instructions})
     return messages

@@ -76,6 +76,8 @@ class Routes(Mapping[Endpoint, Route]):
         """What `model` means here: a name of the client's own is its endpoint, with its limits and its key."""
         if isinstance(model, Endpoint):
             return model
+        if not isinstance(model, str):
+            raise ConfigError(f"model must be 'provider/model' or an Endpoint, got {model!r}")
         return next((each for each in self.own if each.model == model), Endpoint(model))
 
     def _step(self, endpoints: tuple[Endpoint, ...]) -> Step:

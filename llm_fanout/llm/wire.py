@@ -89,7 +89,9 @@ class AiohttpWire:
     async def _session(self) -> aiohttp.ClientSession:
         here = _here()
         if here not in self._open:
-            self._open = {place: opened for place, opened in self._open.items() if not place[1].is_closed()}
+            for place in list(self._open):  # a copy, and one step each: other threads add theirs
+                if place[1].is_closed():
+                    self._open.pop(place, None)
             owner = _owned_session()
             self._open[here] = owner, await anext(owner)
         return self._open[here][1]

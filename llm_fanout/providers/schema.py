@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ConfigError
@@ -43,10 +44,9 @@ class Schema(Generic[M]):
     @classmethod
     def of(cls, model: type[M]) -> Schema[M]:
         """The schema of a pydantic model class. Raises ConfigError if it is none, or if its answers are no objects."""
-        plain = _json_schema_of(model)
-        name = _NOT_IN_NAMES.sub("_", model.__name__)[:NAME_LIMIT]
-        strict = strictness.is_closed(plain)
-        return cls(model, name, strictness.strict_form(plain) if strict else plain, strict)
+        _check_model(model)
+        schema: Schema[M] = _schema_of(model)  # type: ignore[arg-type]  # every class is hashable
+        return schema
 
     def validate(self, text: str) -> M:
         """The instance that `text` is: JSON, alone, in a fenced block, or with prose around it.
@@ -89,14 +89,26 @@ def repair(request: Request, text: str, flaw: str) -> Request:
     return replace(request, messages=[*request.messages, *answered, {"role": "user", "content": wanted}])
 
 
-def _json_schema_of(model: Any) -> dict[str, Any]:
+@lru_cache(maxsize=256)  # milliseconds apiece, and every single call needs its own
+def _schema_of(model: Any) -> Schema[Any]:
+    plain = _json_schema_of(model)
+    name = _NOT_IN_NAMES.sub("_", model.__name__)[:NAME_LIMIT]
+    strict = strictness.is_closed(plain)
+    return Schema(model, name, strictness.strict_form(plain) if strict else plain, strict)
+
+
+def _check_model(model: object) -> None:
     from pydantic import BaseModel
-    from pydantic.errors import PydanticInvalidForJsonSchema
 
     if not isinstance(model, type) or not issubclass(model, BaseModel):
         raise ConfigError(f"response_format must be a pydantic model class, got {model!r}")
+
+
+def _json_schema_of(model: Any) -> dict[str, Any]:
+    from pydantic.errors import PydanticInvalidForJsonSchema
+
     try:
-        plain = model.model_json_schema()
+        plain: dict[str, Any] = model.model_json_schema()
     except PydanticInvalidForJsonSchema as exc:
         raise ConfigError(f"{model.__name__} has a field that no JSON schema can describe: {exc}") from exc
     if strictness.resolved(plain, plain).get("type") != "object":
