@@ -64,3 +64,16 @@ def test_the_tree() -> None:
     assert issubclass(ConfigError, ValueError)
     assert issubclass(ConfigError, FanOutError)
     assert RunFailed("broken", [1, 2]).report == [1, 2]
+
+
+def test_an_error_with_a_constructor_of_its_own_can_be_said_in_other_words() -> None:
+    """A user's subclass may take other arguments: it is still copied, kept apart, and pickled."""
+
+    class Busy(RateLimited):
+        def __init__(self, queue: int) -> None:
+            super().__init__(f"{queue} before you", retry_after=float(queue))
+
+    error = Busy(3).reading("too many").keeping("half")
+
+    assert (type(error), str(error), error.retry_after, error.partial) == (Busy, "too many", 3.0, "half")
+    assert error.keeping("more") is error

@@ -713,3 +713,42 @@ def test_a_retry_that_is_due_at_once_is_no_longer_parked(simulate: Simulate[Any]
         return await Executor(max_concurrency=1, retry_on=lambda error: 0.0).map(once, iter(range(100)))
 
     assert simulate(main).values == list(range(100))
+
+
+def test_what_is_no_exception_costs_its_item_only(simulate: Simulate[Any]) -> None:
+    """`pytest.fail` and its like come from BaseException: the item fails, its slot comes back, and the run ends."""
+
+    class Odd(BaseException):
+        pass
+
+    async def odd(number: int) -> int:
+        if number == 1:
+            raise Odd("no")
+        return number
+
+    async def main() -> Any:
+        return await Executor(max_concurrency=1).map(odd, range(3))
+
+    assert [result.error and result.error.kind for result in simulate(main)] == [None, "exception", None]
+
+
+def test_a_source_that_knows_its_length_may_be_good_for_one_pass(simulate: Simulate[Any]) -> None:
+    """It is not used up by checking it."""
+
+    class Once:
+        def __init__(self) -> None:
+            self.tasks = iter([Task(value_of, number) for number in range(3)])
+
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Iterator[Task[int]]:
+            return self.tasks
+
+    async def value_of(number: int) -> int:
+        return number
+
+    async def main() -> Any:
+        return await Executor().run(Once())
+
+    assert simulate(main).values == [0, 1, 2]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import statistics
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
@@ -299,3 +300,15 @@ def test_the_arguments_of_a_tool_call(raw: str, arguments: dict[str, str]) -> No
     call = ToolCall.of("call_1", "weather", raw)
 
     assert (call.id, call.name, call.arguments, call.raw) == ("call_1", "weather", arguments, raw)
+
+
+def test_asking_for_a_value_again_does_not_lengthen_the_traceback() -> None:
+    """An error is shared by whoever looks at it: each sees where he asked, and nothing is kept alive."""
+    result = failed()
+
+    for _ in range(50):
+        with pytest.raises(Unavailable):
+            _ = result.value
+    error: Any = result.error
+
+    assert len(traceback.extract_tb(error.__traceback__)) <= 3

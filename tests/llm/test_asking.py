@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import Simulate, answer_of, completion
 
-from llm_fanout import BadReply, CallError, RateLimited, Rejected, Unavailable
+from llm_fanout import BadReply, CallError, Endpoint, FanOut, RateLimited, Rejected, Unavailable
 from llm_fanout.core.job import Outcome
 from llm_fanout.core.retry import Again
 from llm_fanout.llm.asking import LINGER, STREAM_SILENCE, FunctionProvider, HttpProvider
@@ -273,3 +273,75 @@ async def test_an_sdks_exception_says_what_was_answered() -> None:
     outcome = await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())
 
     assert (kind_of(outcome), outcome.told) == ("rate_limited", 2.0)
+
+
+async def test_a_functions_reply_is_kept_as_it_is() -> None:
+    """It may have bytes of whatever API it came from: nobody here knows how to read them."""
+
+    async def function(request: Request) -> Reply:
+        return FORMATS["chat"].read(json.dumps(completion("hi")).encode())
+
+    async with FanOut(Endpoint("mine/x", provider=function)) as fan:
+        result = await fan.call("x")
+
+    assert (result.value, result.finish_reason, result.response) == ("hi", "stop", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [(lambda request: "text", "is not async: it returned str"), (lambda request: iter(["text"]), "is not async")],
+)
+async def test_a_function_has_to_be_async(function: Any, said: str) -> None:
+    """What to do is said."""
+    outcome = await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())
+
+    assert said in str(outcome.error)
+    assert "async def" in str(outcome.error)
+
+
+async def test_an_http_librarys_exception_says_what_was_answered() -> None:
+    """By its own status, or by a response that nobody has read."""
+
+    class ClientResponseError(OSError):
+        status, headers = 400, {"retry-after": "1"}
+
+    class Unread:
+        status_code, headers = 503, None
+
+        @property
+        def content(self) -> bytes:
+            raise RuntimeError("not read")
+
+    class HTTPStatusError(Exception):
+        response = Unread()
+
+    for raised, kind in ((ClientResponseError("bad request"), "invalid"), (HTTPStatusError("down"), "server")):
+
+        async def function(request: Request, raised: Exception = raised) -> str:
+            raise raised
+
+        assert kind_of(await FunctionProvider(function).ask(REQUEST, Timeouts(), Heard())) == kind
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "said"),
+    [
+        (lambda: "sk-0123456789", "exception", "is not async"),
+        (lambda: fetched(None), "exception", "gave NoneType; it must give the key as text"),
+        (lambda: fetched(Unavailable("the vault is down", kind="server")), "server", "the vault is down"),
+    ],
+)
+async def test_a_key_that_cannot_be_had(key: Any, kind: str, said: str) -> None:
+    """The call fails by what was wrong with it, and is tried again if that may pass; nothing was sent, or billed."""
+    endpoint = Endpoint("openai/x", base_url="http://127.0.0.1:1/v1", api_key=key, quota="pool")
+    async with FanOut(endpoint, max_retries=0) as fan:
+        result = await fan.call("x")
+
+    assert (result.error and result.error.kind, list(result.spending)) == (kind, [])
+    assert said in str(result.error)
+
+
+async def fetched(key: Any) -> Any:
+    if isinstance(key, Exception):
+        raise key
+    return key

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import respx
 from openai import AsyncOpenAI
+from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from support import completion, consume, in_thread
 
@@ -512,3 +513,53 @@ async def test_a_call_gives_up_after_its_patience(box: Box) -> None:
 async def test_a_client_prints_its_model(fan: FanOut) -> None:
     """The model, and nothing that is secret."""
     assert repr(fan) == "<FanOut 'sim/gpt-sim'>"
+
+
+async def test_vectors(box: Box) -> None:
+    """One for every text, in order, as the SDK's object, too; what the client says of prompts is not for them."""
+    async with FanOut("sim/embed", base_url=box.url, instructions="Be brief.", temperature=0.5, max_tokens=9) as fan:
+        report = await fan.embed(["one", "two", "one"], extra_body={"dimensions": 8}, progress=False)
+
+    assert [len(vector) for vector in report.values] == [8, 8, 8]
+    assert report[0].value == report[2].value != report[1].value
+    assert isinstance(report[0].response, CreateEmbeddingResponse)
+    assert (report[0].text, report[0].usage.input_tokens > 0) == ("", True)
+    assert report.to_dicts()[0]["value"] == report[0].value
+
+
+async def test_what_has_no_vectors_says_so(box: Box) -> None:
+    """Before anything is sent."""
+    async with FanOut("anthropic/x", base_url=box.url, api_key="none") as fan:
+        with pytest.raises(ConfigError, match="has no embeddings"):
+            fan.embed(["one"])
+
+
+async def test_a_model_is_a_name_or_an_endpoint(fan: FanOut) -> None:
+    """Anything else is refused, or costs its row."""
+    with pytest.raises(ConfigError, match="model must be"):
+        fan.map(["a"], model=5)  # type: ignore[call-overload]  # the mistake under test
+    report = await fan.map([Prompt("a", model=5), "b"], progress=False)  # type: ignore[arg-type]  # the mistake under test
+
+    assert [result.error and result.error.kind for result in report] == ["invalid", None]
+
+
+async def test_a_conversation_with_tools(box: Box) -> None:
+    """A call, its result, an answer: by the SDK's own objects, and by dicts, over each API."""
+    tools: Any = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    for endpoint in (
+        Endpoint("openai/x", base_url=box.url, api_key="none"),
+        Endpoint("openai/x", base_url=box.url, api_key="none", api="responses"),
+        Endpoint("anthropic/x", base_url=box.url.removesuffix("/v1"), api_key="none"),
+    ):
+        async with FanOut(endpoint) as fan:
+            ask: list[Any] = [{"role": "user", "content": "What is 2 and 2?"}]
+            asked = await fan.call(ask, tools=tools, tool_choice="required")
+            (call,) = asked.tool_calls
+            function = {"name": call.name, "arguments": call.raw}
+            said = {"role": "assistant", "tool_calls": [{"id": call.id, "type": "function", "function": function}]}
+            if endpoint.model == "openai/x" and endpoint.api == "chat":
+                said = cast("ChatCompletion", asked.response).choices[0].message  # type: ignore[assignment]  # as it came
+            result = {"role": "tool", "tool_call_id": call.id, "content": "4"}
+            answer = await fan.call([*ask, said, result], tools=tools)
+
+        assert (asked.finish_reason, call.name, answer.ok) == ("tool_calls", "add", True), answer

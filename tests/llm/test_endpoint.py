@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncAzureOpenAI, AsyncOpenAI, OpenAI
 
-from llm_fanout import ConfigError, Endpoint
+from llm_fanout import ConfigError, Endpoint, Prompt
 from llm_fanout.llm.endpoint import Place, place_of
 
 KEY = "sk-secret-0123456789"
@@ -170,3 +171,35 @@ def test_functions_have_quotas_of_their_own() -> None:
     first, again, second = (place_of(Endpoint("mine/x", provider=each), {}).quota for each in (one, one, other))
 
     assert first == again != second
+
+
+async def test_a_client_without_a_key_of_its_own() -> None:
+    """Azure's token providers leave the SDK's word for no key: then the address and the model tell the quota."""
+
+    async def token() -> str:
+        return "token"
+
+    client = AsyncAzureOpenAI(azure_ad_token_provider=token, api_version="2026-01-01", azure_endpoint="https://a.example")
+    async with client:
+        place = place_of(Endpoint("openai/x", client=client))
+
+    assert place.base_url.startswith("https://a.example")
+
+
+def test_a_client_has_to_be_async() -> None:
+    """A sync one would be sent everything, and block."""
+    with OpenAI(api_key=KEY) as client, pytest.raises(ConfigError, match="must be an AsyncOpenAI"):
+        Endpoint("openai/x", client=client)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_a_pickle_has_no_key() -> None:
+    """Neither an Endpoint's, nor a header of a Prompt; all else is there."""
+    endpoint = Endpoint("openai/x", api_key=KEY, base_url="https://a.example", price=(1.0, 2.0))
+    prompt = Prompt("hello", id=7, model=endpoint, temperature=0.5, extra_headers={"X-Key": KEY})
+
+    pickled = pickle.dumps(prompt)
+    again = pickle.loads(pickled)
+
+    assert KEY.encode() not in pickled
+    assert again.model == Endpoint("openai/x", base_url="https://a.example", price=(1.0, 2.0))
+    assert (again.content, again.id, again.options) == ("hello", 7, {"temperature": 0.5})

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionMessage
 
 from llm_fanout import ConfigError, Prompt
 from llm_fanout.core.lanes import BACKGROUND
@@ -148,3 +149,15 @@ def test_fallbacks_are_a_list() -> None:
     assert Settings.of({}).fallbacks == ()
     with pytest.raises(ConfigError, match="fallbacks must be a list of models"):
         Prompt("x", fallbacks="openai/a")
+
+
+def test_an_answer_may_be_sent_back_as_it_came() -> None:
+    """The SDK's own objects, also within lists and dicts, and the items of Responses, which have a type and no role."""
+    message = ChatCompletionMessage.model_validate({"role": "assistant", "content": "hi"})
+    items: list[Any] = [message, {"type": "reasoning", "id": "r"}, {"role": "user", "content": [message]}]
+
+    assert messages_of(Prompt(items), Settings.of({})) == [
+        {"role": "assistant", "content": "hi"},
+        {"type": "reasoning", "id": "r"},
+        {"role": "user", "content": [{"role": "assistant", "content": "hi"}]},
+    ]

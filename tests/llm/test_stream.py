@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from support import FakeProvider, Simulate, completion
+from support import FakeProvider, Simulate, completion, consume
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Stopped
 from llm_fanout.llm.times import Timeouts
@@ -222,3 +222,39 @@ async def test_options_are_checked_at_once(lane: Streaming, fan: Callable[..., F
     async with fan() as client:
         with pytest.raises(ConfigError, match="did you mean temperature"):
             client.stream("x", temprature=1)  # type: ignore[call-arg]  # the mistake under test
+
+
+def test_what_came_is_kept_however_it_ends(simulate: Simulate[Any], lane: Streaming, fan: Callable[..., FanOut]) -> None:
+    """A deadline, a cancel, and leaving early: each call has its own text, and a cost that nobody knows."""
+
+    async def main() -> Any:
+        async with fan() as client:
+            late = await client.map(["a", "b"], stream=True, progress=False, deadline=3.5)
+            run = client.map(["c"], stream=True, progress=False)
+            task = asyncio.ensure_future(consume(run))
+            await asyncio.sleep(2.5)
+            run.cancel()
+            async with client.stream("x") as pieces:
+                await anext(pieces)
+            return [*late, *await task, pieces.result]
+
+    results = simulate(main)
+
+    assert [(result.error.kind, result.error.partial) for result in results] == [
+        ("deadline", "one two "),
+        ("deadline", "one two "),
+        ("cancelled", "one "),
+        ("cancelled", "one "),
+    ]
+
+
+def test_what_a_timeout_has_cost_is_not_known(simulate: Simulate[Any], lane: Streaming, fan: Callable[..., FanOut]) -> None:
+    """It was answered over there, and billed: never 0."""
+
+    async def main() -> Any:
+        async with fan(timeout=3.5, max_retries=0) as client:
+            return await client.map(["a"], stream=True, progress=False)
+
+    report = simulate(main)
+
+    assert (report[0].cost, report.summary.unpriced, report.summary.cost) == (None, 1, 0.0)

@@ -6,10 +6,10 @@ import json
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from support import FakeProvider, Simulate, completion
 
-from llm_fanout import BadReply, ConfigError, Endpoint, FanOut, Rejected, Result
+from llm_fanout import BadReply, ConfigError, Endpoint, FanOut, Limits, Rejected, Result
 from llm_fanout.providers import Reply, Request, ToolCall
 from llm_fanout.spending import Usage
 
@@ -147,3 +147,69 @@ def test_a_server_without_schemas_is_asked_in_words(simulate: Simulate[Any], pro
     assert ["response_format" in body for body in provider.bodies] == [True, False, False, False]
     assert "must fit this JSON schema" in provider.bodies[1]["messages"][0]["content"]
     assert third.error.kind == "invalid"  # it complains of something else then
+
+
+def test_all_that_were_asked_before_it_was_known_are_asked_in_words(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: Any
+) -> None:
+    """Calls at once meet the same complaint, and none is lost to it."""
+    refusal = json.dumps({"error": {"message": "response_format is not supported", "type": "invalid_request_error"}})
+    provider.answers = [
+        *((400, {}, refusal.encode()) for _ in range(20)),
+        *((200, {}, json.dumps(completion(GOOD)).encode()) for _ in range(20)),
+    ]
+
+    async def main() -> Any:
+        async with fan_of(Limits(max_concurrency=20)) as fan:
+            return await fan.map([f"{number}" for number in range(20)], response_format=Ticket, progress=False)
+
+    assert [result.value.urgency for result in simulate(main)] == [3] * 20
+
+
+def test_a_schema_that_is_at_fault_is_not_the_servers(simulate: Simulate[Any], provider: FakeProvider, fan_of: Any) -> None:
+    """A server that finds the schema invalid knows the word for it: that call fails, and the next is asked as before."""
+    refusal = json.dumps(
+        {"error": {"message": "Invalid schema for response_format 'Ticket'", "type": "invalid_request_error"}}
+    )
+    provider.answers = [(400, {}, refusal.encode()), (200, {}, json.dumps(completion(GOOD)).encode())]
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            return [await fan.call("x", response_format=Ticket) for _ in range(2)]
+
+    first, second = simulate(main)
+
+    assert (first.error.kind, first.attempts, second.ok) == ("invalid", 1, True)
+    assert all("response_format" in body for body in provider.bodies)
+
+
+async def test_a_validator_that_breaks_costs_its_call_only() -> None:
+    """It raised what is no ValueError: a fault of the code, told so; the answer was paid for, and is kept."""
+
+    class Odd(BaseModel):
+        number: int
+
+        @field_validator("number")
+        @classmethod
+        def looked_up(cls, number: int) -> int:
+            return {1: 1}[number]
+
+    endpoint, asked = says(Reply('{"number": 7}', usage=Usage(10, 5)))
+    async with FanOut(endpoint) as fan:
+        result = await fan.call("x", response_format=Odd)
+
+    assert (result.error and result.error.kind, len(asked)) == ("exception", 1)
+    assert (result.text, result.usage) == ('{"number": 7}', Usage(10, 5))
+
+
+async def test_rows_are_json_whatever_the_model_holds() -> None:
+    """JSON has no NaN; a field called `value` does not pass for the whole."""
+
+    class Odd(BaseModel):
+        value: float
+
+    async with FanOut(says('{"value": NaN}')[0]) as fan:
+        row = (await fan.call("x", response_format=Odd)).to_dict()
+
+    assert row["value.value"] is None
+    assert json.loads(json.dumps(row, allow_nan=False))["ok"] is True
