@@ -1,19 +1,21 @@
 """Every signal of the table, over real sockets: how often the server was asked, when, and what the call ended as.
 
 Each fault of the box meets one call twice over: once in a script after which it would be answered (`[[faults:X,ok]]`), and
-once for ever (`[[fault:X]]`). All of them run at once, each on an account of its own.
+once for ever (`[[fault:X]]`). Each is on an account of its own: over our wire whole
+and as a stream, to the other APIs, and through a ready client of the SDK.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 
 import httpx2
 import pytest
+from openai import AsyncOpenAI
 
-from llm_fanout import Endpoint, FanOut, Limits, Result
+from llm_fanout import Endpoint, FanOut, Result
 from llm_fanout.quotas import quotas
 from llm_fanout.sim import Box, SimConfig
 from llm_fanout.sim.catalogue import MIXED
@@ -65,15 +67,22 @@ UNSTREAMED = {**dict.fromkeys(("malformed", "bad_utf8", "error_event", "bad_chun
 ONCE = f"[[wait:{TOLD}]] [[faults:{{}},ok]] {{}}"
 FOR_EVER = "[[fault:{}]] {}"
 
+
+LANES = ("whole", "stream", "responses", "anthropic", "sdk")
+# Told by words of other providers, which nobody would say on Anthropic's path.
+OTHERS_WORDS = (
+    "402-in-flight", "insufficient_quota", "credit_balance_exhausted", "spend_limit", "usage_limit", "403-budget",
+    "402-too-large", "403-moderation", "400-filter",
+)  # fmt: skip
+AT_ONCE = 32  # of them; more would wait for the machine
+
 Told = tuple[Result[str], list[float]]
-
-
-Met = dict[tuple[str, str, bool], Told]
+Met = dict[tuple[str, str, str], Told]
 
 
 @pytest.fixture(scope="module")
 def met() -> Iterator[Met]:
-    """For each script, fault, and way to read answers: the Result of the call, and when the server was asked."""
+    """For each script, fault and lane: the Result of the call, and when the server was asked."""
     random, quotas.engine._schedule._random = quotas.engine._schedule._random, lambda: 0.0
     try:
         with ExitStack() as stack:
@@ -86,16 +95,12 @@ async def _met(stack: ExitStack) -> Met:
     def box() -> Box:
         return stack.enter_context(Box(SimConfig(latency=0.02, jitter=0.0, answer_tokens=20)))
 
-    scripts = [(ONCE, fault) for fault in (*TOLD_WAITS, *RETRIED, *FINAL)] + [(FOR_EVER, fault) for fault in LASTING]
-    cases = [(script, fault, stream) for script, fault in scripts for stream in (False, True)]
-    common = box()
+    once = [(ONCE, fault, lane) for fault, lane in on_all_lanes((*TOLD_WAITS, *RETRIED, *FINAL))]
+    for_ever = [(FOR_EVER, fault, lane) for fault in LASTING for lane in LANES[:2]]
+    cases = [*once, *for_ever]
+    common, places = box(), asyncio.Semaphore(AT_ONCE)
     boxes = [box() if fault in CLOSE_ALL else common for _, fault, _ in cases]
-    results = await asyncio.gather(
-        *(
-            _ask(at, script.format(fault, stream), stream=stream)
-            for at, (script, fault, stream) in zip(boxes, cases, strict=True)
-        )
-    )
+    results = await asyncio.gather(*(_ask(at, case, places) for at, case in zip(boxes, cases, strict=True)))
     assert common.stats["retried_below"] == 0
     return {
         case: (result, at.arrivals(case[0].format(*case[1:])))
@@ -103,12 +108,29 @@ async def _met(stack: ExitStack) -> Met:
     }
 
 
-async def _ask(box: Box, prompt: str, *, stream: bool) -> Result[str]:
-    endpoint = Endpoint("sim/x", base_url=box.url, api_key=f"key of {prompt}"[:60].replace(" ", "-"), limits=Limits())
+async def _ask(box: Box, case: tuple[str, str, str], places: asyncio.Semaphore) -> Result[str]:
+    script, fault, lane = case
+    stream, key = lane == "stream", f"key-{script[2:7]}-{fault}-{lane}"
     timeout = httpx2.Timeout(None, read=SILENCE) if stream else SILENCE
-    async with FanOut(endpoint, timeout=timeout, max_retries=1) as fan:
-        report = await fan.map([prompt], stream=stream, progress=False, deadline=60)
+    async with places, AsyncExitStack() as stack:
+        match lane:
+            case "responses":
+                endpoint = Endpoint("openai/x", base_url=box.url, api_key=key, api="responses")
+            case "anthropic":
+                endpoint = Endpoint("anthropic/x", base_url=box.url.removesuffix("/v1"), api_key=key)
+            case "sdk":
+                client = await stack.enter_async_context(AsyncOpenAI(api_key=key, base_url=box.url))
+                endpoint = Endpoint("openai/x", client=client)
+            case _:
+                endpoint = Endpoint("sim/x", base_url=box.url, api_key=key)
+        async with FanOut(endpoint, timeout=timeout, max_retries=1) as fan:
+            report = await fan.map([script.format(fault, lane)], stream=stream, progress=False, deadline=60)
     return report[0]
+
+
+def on_all_lanes(faults: Iterable[str]) -> list[tuple[str, str]]:
+    """Each fault with each lane on which it may be met."""
+    return [(fault, lane) for fault in faults for lane in LANES if lane != "anthropic" or fault not in OTHERS_WORDS]
 
 
 def test_the_table_is_whole() -> None:
@@ -116,40 +138,37 @@ def test_the_table_is_whole() -> None:
     assert {*TOLD_WAITS, *RETRIED, *FINAL} == set(FAULTS) - set(MIXED)
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("fault", TOLD_WAITS)
-def test_a_told_wait_is_obeyed(met: Met, fault: str, stream: bool) -> None:
+@pytest.mark.parametrize(("fault", "lane"), on_all_lanes(TOLD_WAITS))
+def test_a_told_wait_is_obeyed(met: Met, fault: str, lane: str) -> None:
     """Two requests, the second not before it was told, and not long after that."""
-    result, (first, second) = met[ONCE, fault, stream]
+    result, (first, second) = met[ONCE, fault, lane]
 
     assert (result.ok, result.attempts) == (True, 2), result
     assert TOLD <= second - first <= TOLD + SLACK
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("fault", RETRIED)
-def test_what_may_pass_is_tried_again(met: Met, fault: str, stream: bool) -> None:
+@pytest.mark.parametrize(("fault", "lane"), on_all_lanes(RETRIED))
+def test_what_may_pass_is_tried_again(met: Met, fault: str, lane: str) -> None:
     """Two requests, and the answer of the second."""
-    result, arrivals = met[ONCE, fault, stream]
+    result, arrivals = met[ONCE, fault, lane]
 
     assert (result.ok, result.attempts, len(arrivals)) == (True, 2, 2), result
     assert result.text.startswith("[simulated answer]")
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("fault", FINAL)
-def test_what_will_not_pass_is_final(met: Met, fault: str, stream: bool) -> None:
+@pytest.mark.parametrize(("fault", "lane"), on_all_lanes(FINAL))
+def test_what_will_not_pass_is_final(met: Met, fault: str, lane: str) -> None:
     """One request, and the kind that says why."""
-    result, arrivals = met[ONCE, fault, stream]
+    result, arrivals = met[ONCE, fault, lane]
 
     assert (result.error and result.error.kind, result.attempts, len(arrivals)) == (FINAL[fault], 1, 1), result
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("lane", LANES[:2])
 @pytest.mark.parametrize("fault", LASTING)
-def test_what_lasts_costs_the_call_in_the_end(met: Met, fault: str, stream: bool) -> None:
+def test_what_lasts_costs_the_call_in_the_end(met: Met, fault: str, lane: str) -> None:
     """With `max_retries=1` two requests, and the kind that says what it was."""
-    result, arrivals = met[FOR_EVER, fault, stream]
-    kind = LASTING[fault] if stream else UNSTREAMED.get(fault, LASTING[fault])
+    result, arrivals = met[FOR_EVER, fault, lane]
+    kind = LASTING[fault] if lane == "stream" else UNSTREAMED.get(fault, LASTING[fault])
 
     assert (result.error and result.error.kind, result.attempts, len(arrivals)) == (kind, 2, 2), result

@@ -378,7 +378,7 @@ def test_an_error_event_before_any_text_cost_nothing() -> None:
         ("truncated", BAD, "billed elsewhere"),
         ("empty", BAD, "billed elsewhere"),
         ("malformed", BAD, "billed elsewhere"),
-        ("schema", BAD, "billed elsewhere"),
+        ("schema", Again.REPAIR, "billed elsewhere"),
         ("length", NO, "billed"),
         ("refusal", NO, "billed"),
         ("filtered", NO, "billed"),
