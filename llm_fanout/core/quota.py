@@ -28,14 +28,16 @@ Promise = tuple[float, "Source"]  # from which instant, and to whom
 
 
 class Signal(Enum):
-    """What an attempt says of the other side's capacity."""
+    """What an attempt says of the other side's capacity: it is enough; nothing; it is not, be it for so many at once or a
+    minute; or it was too many at once, and nothing of how many a minute."""
 
     OK = "ok"
     NEUTRAL = "neutral"
     PUSHBACK = "pushback"
+    STRAIN = "strain"
 
 
-OK, NEUTRAL, PUSHBACK = Signal
+OK, NEUTRAL, PUSHBACK, STRAIN = Signal
 FIRST_TOLD = -1  # no refusal has named a time yet
 WHOLE = 1.0 + 1e-9  # a minute's tokens, split into burst and rate and summed up again, may be rounded down
 
@@ -268,8 +270,10 @@ class Quota:
         if signal is not NEUTRAL and self._limits.adapt:
             if signal is OK:
                 self._succeeded(lease, now, pace)
-            else:
+            elif signal is PUSHBACK:
                 self._refused(lease, now)
+            else:
+                self.adaptive.refused(lease.epoch)
         if lease.slot:
             self.slots.in_use -= 1
         reserved = lease.cost

@@ -32,8 +32,8 @@ from .job import OVER, Attempt, Job, Outcome, State, Verdict
 from .lanes import BACKGROUND, Lane
 from .line import Line, Tree, refund, tree_of
 from .pool import best_of
-from .quota import NEUTRAL, OK, PUSHBACK, Quota
-from .retry import Again
+from .quota import NEUTRAL, OK, PUSHBACK, STRAIN, Quota, Signal
+from .retry import Again, told_wait
 from .source import Source
 from .stated import Limits
 from .timers import Timers, tries_of
@@ -270,9 +270,11 @@ class Schedule:
             if quota.budget.spent:
                 quota.budget.answered(job.tries, now)
         else:
-            used = quota.give(lease, outcome.used, now, PUSHBACK if outcome.shrink else NEUTRAL)
+            used = quota.give(lease, outcome.used, now, _signal_of(outcome, quota))
             if outcome.gate and outcome.told is not None:
                 quota.told_to_wait(lease, now)
+                if outcome.again is NO:  # final for this call alone
+                    self.gate(quota, now + told_wait(outcome.told, self._random()))
         if outcome.announced is not None:
             # After the refund: the provider may have made it, too, before it wrote what remains.
             quota.hear(lease, outcome.announced, now)
@@ -426,3 +428,12 @@ class Schedule:
     def _wake_all(self, trees: list[Tree]) -> None:
         for tree in trees:
             self.awake[tree.line] = None
+
+
+def _signal_of(outcome: Outcome, quota: Quota) -> Signal:
+    """What a failure says of the capacity of `quota`. While that is taken to be down, failures say nothing of it."""
+    if not outcome.shrink:
+        return NEUTRAL
+    if outcome.outage:
+        return STRAIN if quota.breaker.closed else NEUTRAL
+    return PUSHBACK

@@ -670,3 +670,47 @@ def test_what_binds_is_known_at_any_time(schedule: Schedule) -> None:
 
     assert early == {"concurrency": 3.0}
     assert quota.waits.held(100.0) == {"concurrency": 5.0}
+
+
+def test_a_told_wait_holds_for_the_others_where_the_call_is_over(schedule: Schedule) -> None:
+    """A refusal that is final for its call, and names a time, stops everyone of its quota until then."""
+    quota = Quota()
+    for job in (Job(quota), Job(quota)):
+        schedule.add(job, 0.0)
+    first = begin(schedule, 0.0)
+    begin(schedule, 0.0)
+    schedule.add(Job(quota), 0.0)
+    quota.slots.size = 2.0
+
+    schedule.finish(first, Outcome(told=4.0, gate=True, error=RuntimeError("busy")), 1.0)
+
+    assert schedule.start(1.0) is None
+    assert schedule.next_timer() == 5.1  # 4 s, and half of the jitter of 5 %
+    assert schedule.start(5.1) is not None
+
+
+def failing(schedule: Schedule, quota: Quota, count: int, **outcome: Any) -> None:
+    """So many calls of `quota` under way at once, which fail one after another as calls of a server that is down do."""
+    for _ in range(count):
+        schedule.add(Job(quota), 0.0)
+    attempts = [begin(schedule, 0.0) for _ in range(count)]
+    for attempt in attempts:
+        schedule.finish(attempt, Outcome(Again.TRANSIENT, outage=True, error=RuntimeError("500"), **outcome), 1.0)
+
+
+def test_a_timeout_has_fewer_calls_at_once_unless_all_is_down(schedule: Schedule) -> None:
+    """One that hangs is one too many; while the other side is down, failures say nothing of how many it can take."""
+    slow, down = Quota(Limits(max_concurrency=20)), Quota(Limits(max_concurrency=20))
+
+    failing(schedule, slow, 1, shrink=True)
+    down.breaker.trusted = True
+    failing(schedule, down, 6)
+    width = down.width
+    failing_probe = Job(down)
+    schedule.add(failing_probe, 1.0)
+    probe = begin(schedule, 10.0)
+    schedule.finish(probe, Outcome(Again.TRANSIENT, outage=True, shrink=True, error=RuntimeError("500")), 11.0)
+
+    assert slow.width < 20
+    assert slow.limits().rpm is None  # nothing is learnt of how many a minute
+    assert down.width == width
