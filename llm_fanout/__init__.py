@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from .llm.client import fan_out as fan_out
     from .llm.endpoint import Endpoint as Endpoint
     from .llm.prompt import Prompt as Prompt
+    from .llm.stream import Stream as Stream
     from .results import Report as Report
     from .results import Result as Result
-    from .results import Summary as Summary
+    from .results import ToolCall as ToolCall
     from .run import Run as Run
     from .scope import Scope as Scope
     from .spending import Usage as Usage
+    from .summary import Summary as Summary
 
 # Where each public name lives; a module is imported when one of its names is first used.
 _HOMES = {
@@ -54,10 +56,12 @@ _HOMES = {
     "llm.client": ("FanOut", "fan_out"),
     "llm.endpoint": ("Endpoint",),
     "llm.prompt": ("Prompt",),
-    "results": ("Report", "Result", "Summary"),
+    "llm.stream": ("Stream",),
+    "results": ("Report", "Result", "ToolCall"),
     "run": ("Run",),
     "scope": ("Scope",),
     "spending": ("Usage",),
+    "summary": ("Summary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

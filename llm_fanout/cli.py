@@ -22,9 +22,10 @@ from .errors import ConfigError, RunFailed
 if TYPE_CHECKING:
     from .llm.endpoint import Endpoint
     from .llm.prompt import Prompt
-    from .results import Report, Summary
+    from .results import Report
     from .rows import RowReader
     from .run import Run
+    from .summary import Summary
 
 LONGEST_LINE = 64 * 2**20  # bytes of one row on standard input
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from . import clock
 from .hooks import hook
-from .results import Summary
+from .summary import Summary
 from .tally import Tally
 
 EVERY = 0.1  # seconds between two reports

@@ -1,4 +1,4 @@
-"""What comes back: one `Result` per call, a `Report` per run, a `Summary` of the numbers."""
+"""What comes back: one `Result` per call, and a `Report` per run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 import os
 import reprlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import chain
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 
-from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, Stopped
+from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind
 from .hooks import hook
 from .lines import write_rows
 from .spending import NO_USAGE, Spending, Usage
+from .summary import Summary
 
 if TYPE_CHECKING:
     from .llm.prompt import Prompt
@@ -226,72 +227,6 @@ def _error_of(failure: Mapping[str, Any], partial: str) -> CallError:
     kind: Kind = failure["kind"]
     status, retry_after = failure["status"], failure["retry_after"]
     return ERROR_OF_KIND[kind](failure["message"], kind=kind, status=status, retry_after=retry_after, partial=partial)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The numbers of a run, live or final.
-
-    Attributes:
-        total: Calls in the run; None while the source has not said and has not ended.
-        done: Calls that have ended, well or not: `succeeded + failed`.
-        failed: Calls that have ended without an answer; `not_done` of them were ended by us.
-        in_flight: Attempts under way.
-        attempts: Tries so far, of all calls.
-        spending: Tokens by model; what `usage`, `cost` and `unpriced` are read from.
-        elapsed: Seconds since the run started, until it ended.
-        eta: Seconds until the end at the pace of the last ten seconds or so; None if that cannot be told.
-        binding: What the run waited for most: "requests", "tokens", "concurrency", "permits", "gate" (a refusal's
-            told wait), "outage", or "provider" if no limit ever held it up.
-        waits_for: What it stands still for just now: "paused", "outage" or "gate" (a refusal's told wait); else empty.
-        errors: How many calls failed, by kind, most frequent first.
-        stopped: Why the run ended early, if it did.
-    """
-
-    total: int | None = None
-    done: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    attempts: int = 0
-    spending: Sequence[Spending] = ()
-    elapsed: float = 0.0
-    eta: float | None = None
-    binding: str = "provider"
-    waits_for: str = ""
-    errors: Mapping[Kind, int] = field(default_factory=dict)
-    stopped: Stopped | None = None
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of all attempts, as far as they were reported."""
-        return sum((each.usage for each in self.spending), NO_USAGE)
-
-    @property
-    def cost(self) -> float:
-        """USD of all attempts whose cost is known (prices are looked up when this is read)."""
-        return sum(each.cost or 0.0 for each in self.spending)
-
-    @property
-    def unpriced(self) -> int:
-        """Replies whose cost is not known: there is no price, or no tokens were reported."""
-        return sum(each.calls for each in self.spending if each.cost is None)
-
-    @property
-    def not_done(self) -> int:
-        """Of the `failed`, those that were not, or not fully, attempted: cancelled, or out of time."""
-        return sum(count for kind, count in self.errors.items() if ERROR_OF_KIND.get(kind) is Stopped)
-
-    @property
-    def failure_ratio(self) -> float:
-        """Failed calls per call that has ended; 0 if none has."""
-        return self.failed / self.done if self.done else 0.0
-
-    def __str__(self) -> str:
-        return cast("str", hook("text")(self))
-
-    def _repr_html_(self) -> str:
-        return cast("str", hook("html")(self))
 
 
 class Report(Sequence[Result[T_co]], Generic[T_co]):

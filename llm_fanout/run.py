@@ -16,8 +16,9 @@ from .errors import ConfigError, RunFailed, Stopped
 from .flow import Flow
 from .nesting import lending
 from .progress import Progress, Reporter
-from .results import Report, Result, Summary
+from .results import Report, Result
 from .shelf import Shelf
+from .summary import Summary
 from .tally import Tally
 from .work import Terms, Work
 

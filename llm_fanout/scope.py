@@ -10,8 +10,8 @@ from weakref import WeakSet
 
 from .core.lanes import Lane
 from .errors import Stopped
-from .results import Summary
 from .run import Run, leave_all
+from .summary import Summary
 from .tally import Tally
 
 

@@ -11,8 +11,9 @@ from . import clock
 from .core.source import Source
 from .core.waits import Binding
 from .errors import Kind, Stopped
-from .results import Result, Summary
+from .results import Result
 from .spending import NO_USAGE, Price, Spending, Usage
+from .summary import Summary
 
 LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
 MARK = 0.5  # seconds between two marks

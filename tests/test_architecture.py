@@ -16,7 +16,7 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("errors", "hooks", "lines", "results", "spending"),
+    0: ("errors", "hooks", "lines", "results", "spending", "summary"),
     1: ("core",),
     2: (
         "clock",

@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..core.stated import Limits
-from ..results import Report, Summary
+from ..results import Report
 from ..run import Run
+from ..summary import Summary
 from .client import fan_out
 from .endpoint import Endpoint
 from .prompt import RunOptions

@@ -16,9 +16,10 @@ from ..errors import ConfigError
 from ..providers.request import Request
 from ..providers.schema import Schema
 from ..quotas import quotas
-from ..results import Result, Summary
+from ..results import Result
 from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
+from ..summary import Summary
 from ..tally import Tally
 from ..work import Terms
 from .calls import PromptCall

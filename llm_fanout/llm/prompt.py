@@ -36,7 +36,8 @@ class Params(TypedDict, total=False):
     Args:
         temperature: A number, from 0 (always the likeliest word) to 2.
         top_p: Share of the probability, from 0 to 1, that is drawn from.
-        max_tokens: Tokens of the answer at most, >= 1; the name that most servers know.
+        max_tokens: Tokens of the answer at most, >= 1; the name that most servers know. OpenAI's newer models are sent it
+            by their name for it, and Anthropic, which wants one, 16,384 if nothing is said.
         max_completion_tokens: The same in OpenAI's newer word, reasoning included.
         seed: A whole number; the same one asks for the same answer.
         stop: Text, or up to four, before which the answer ends.

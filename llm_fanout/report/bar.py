@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ..clock import in_words
-from ..results import Summary
+from ..summary import Summary
 
 
 def bar(console: Console | None = None) -> Callable[[Summary], None]:

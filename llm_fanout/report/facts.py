@@ -9,7 +9,8 @@ from math import isnan
 
 from ..clock import in_words
 from ..errors import Kind
-from ..results import Metric, Report, Result, Summary
+from ..results import Metric, Report, Result
+from ..summary import Summary
 
 TIMES: tuple[tuple[str, Metric], ...] = (
     ("latency", "latency"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ..results import Report, Result, Summary
+from ..results import Report, Result
+from ..summary import Summary
 from .facts import QUANTILES, facts_of, short
 
 ANSWERS = 5  # results shown

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..results import Report, Summary
+from ..results import Report
+from ..summary import Summary
 from .facts import QUANTILES, calls, facts_of, short
 
 WIDTH = 14  # columns of a label

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import random
+import re
 import threading
 import time
 import warnings
@@ -563,3 +565,27 @@ async def test_a_conversation_with_tools(box: Box) -> None:
             answer = await fan.call([*ask, said, result], tools=tools)
 
         assert (asked.finish_reason, call.name, answer.ok) == ("tool_calls", "add", True), answer
+
+
+async def test_a_server_that_drops_kept_connections() -> None:
+    """It closes each one after an answer, without saying so: whoever uses it next is asked again at once, none is lost."""
+    met: set[bytes] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # type: ignore[index]  # the client says it
+        body = await reader.readexactly(length)
+        if body in met or len(met) % 2:  # every other call meets a connection that is closed under it
+            answer = json.dumps(completion("fine")).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+            await writer.drain()
+        met.add(body)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, FanOut("openai/x", base_url=f"http://{host}:{port}/v1", api_key="none") as fan:
+        report = await fan.map([f"Number {number}" for number in range(200)], progress=False)
+
+    assert report.summary.succeeded == 200
+    assert max(result.attempts for result in report) <= 4
