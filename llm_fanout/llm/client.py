@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -12,7 +11,6 @@ from weakref import WeakSet
 
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
-from ..errors import ConfigError
 from ..providers.request import Request
 from ..providers.schema import Schema
 from ..quotas import quotas
@@ -40,6 +38,7 @@ from .prompt import (
     prompt_of,
 )
 from .routes import NO_LIMITS, Routes, own_endpoints
+from .sources import check_source, claim_id
 from .stream import Stream
 from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
@@ -151,7 +150,7 @@ class FanOut:
                 is there twice. In a source without a length such a prompt costs its own Result only.
         """
         check_options(options, RUN_OPTIONS)
-        _check_source(prompts)
+        check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
         return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema)
 
@@ -239,7 +238,7 @@ class FanOut:
             ConfigError: The provider has no embeddings, or as for `map`.
         """
         check_options(options, RUN_OPTIONS)
-        _check_source(texts)
+        check_source(texts)
         own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
         return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
 
@@ -299,11 +298,20 @@ class FanOut:
         scope = SCOPE.get()
         return Lane(self._lane if scope is None else scope.lane)
 
-    def _run_one(self, prompt: Promptable, model: str | Endpoint | None, options: Mapping[str, Any], **how: Any) -> Run[Any]:
+    def _run_one(
+        self,
+        prompt: Promptable,
+        model: str | Endpoint | None,
+        options: Mapping[str, Any],
+        *,
+        schema: Schema[Any] | None = None,
+        tell: Tell | None = None,
+    ) -> Run[Any]:
         """A run of one call."""
         scope = SCOPE.get()
         patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
-        return self._run([prompt_of(prompt)], model, patience, self._calls if scope is None else scope.calls, **how)
+        lane = self._calls if scope is None else scope.calls
+        return self._run([prompt_of(prompt)], model, patience, lane, schema=schema, tell=tell)
 
     def _run(
         self,
@@ -397,38 +405,3 @@ def fan_out(
     run: Run[Any] = fan.map(prompts, response_format=response_format, **options)
     run.close_with(fan.aclose)
     return run
-
-
-def _check_source(prompts: object) -> None:
-    """Refuse what is surely a mistake, before anything is sent."""
-    if isinstance(prompts, str | Prompt):
-        raise ConfigError("this is one prompt; ask it with `await fan.call(prompt)`, or hand in a list of prompts")
-    if not isinstance(prompts, Iterable | AsyncIterable):
-        raise ConfigError(f"prompts must be a list, an iterable or an async iterable of prompts, got {prompts!r}")
-    if isinstance(prompts, Mapping):
-        raise ConfigError("a dict is no list of prompts; hand in [Prompt(text, id=key) for key, text in prompts.items()]")
-    if isinstance(prompts, Sequence | AbstractSet):  # what else has a length may be good for one pass only
-        _check_rows(prompts)
-
-
-def _check_rows(rows: Iterable[object]) -> None:
-    ids: set[str | int] = set()
-    for index, row in enumerate(rows):
-        if isinstance(row, Mapping):
-            raise ConfigError(
-                f"prompt {index} is one message, a dict; a prompt is a list of messages: hand in [[message, ...], ...], "
-                "or use `fan.call(messages)` for one conversation"
-            )
-        try:
-            claim_id(prompt_of(row), ids)
-        except ConfigError as exc:
-            raise ConfigError(f"prompt {index}: {exc}") from exc
-
-
-def claim_id(prompt: Prompt, taken: set[str | int]) -> None:
-    """Note the prompt's own id, if it has one; raises ConfigError if another prompt of the run has it."""
-    if prompt.id is None:
-        return
-    if prompt.id in taken:
-        raise ConfigError(f"the id {prompt.id!r} is there twice; ids must be unique within a run")
-    taken.add(prompt.id)
