@@ -9,6 +9,7 @@ it grows by one in a round. These rules keep it honest:
   none at all, that says nothing about how many are too many, and the width is cut to three quarters;
 - no credit for old successes: a call that was admitted before the cut says nothing about the width after it;
 - growth only when the width was in use: else a quiet hour would let it grow without any proof;
+- a call that hangs may do so by itself: two in a round (as many successes as it is wide) are as good as a refusal;
 - a width that was refused just above is tried again after 1, 2, 4 and then every 8 rounds; once it is passed, growth is
   quick again, for then the other side has changed;
 - growing has to pay: a server that never refuses only gets slower. Where time per output token rises so much that a wider
@@ -55,6 +56,7 @@ class Adaptive:
         "epoch",
         "growth_from",
         "is_unexplained",
+        "strain",
     )
 
     def __init__(self, slots: Slots, start: float, ceiling: float) -> None:
@@ -74,6 +76,7 @@ class Adaptive:
         self._round = 0.0  # rounds without a refusal, in parts of one
         self._spared = 0  # calls of the epoch that was cut which are not refused, as far as is known
         self._cut = 1.0  # the width if none of them was taken
+        self.strain = 0.0  # calls that hung of late; one in a round may
         self._worth = _Worth()
         self._resize(start)
 
@@ -91,6 +94,16 @@ class Adaptive:
             self._spared -= 1
             self._settle_at(self._spared)
         return False
+
+    def strained(self, epoch: int) -> None:
+        """A call that was admitted in `epoch` hung. One in a round may; from the second on it counts as refused."""
+        self.strain += 1.0
+        if self.strain > 1.0:
+            self.refused(epoch)
+
+    def relax(self) -> None:
+        """A call was answered: a part of a round has passed since those that hung."""
+        self.strain = max(0.0, self.strain - 1.0 / self._size)
 
     def succeeded(self, epoch: int, pace: float | None = None) -> None:
         """A call that was admitted in `epoch` was answered.

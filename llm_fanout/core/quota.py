@@ -273,7 +273,7 @@ class Quota:
             elif signal is PUSHBACK:
                 self._refused(lease, now)
             else:
-                self.adaptive.refused(lease.epoch)
+                self.adaptive.strained(lease.epoch)
         if lease.slot:
             self.slots.in_use -= 1
         reserved = lease.cost
@@ -334,6 +334,8 @@ class Quota:
     def _succeeded(self, lease: Lease, now: float, pace: float | None) -> None:
         adaptive = self.adaptive
         self.pace.succeeded(now)
+        if adaptive.strain:
+            adaptive.relax()
         if self.slots.in_use >= adaptive.growth_from:
             silent = pace is not None and not (self._rates.buckets or adaptive.was_refused)
             adaptive.succeeded(lease.epoch, pace if silent else None)

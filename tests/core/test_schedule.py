@@ -698,19 +698,31 @@ def failing(schedule: Schedule, quota: Quota, count: int, **outcome: Any) -> Non
         schedule.finish(attempt, Outcome(Again.TRANSIENT, outage=True, error=RuntimeError("500"), **outcome), 1.0)
 
 
-def test_a_timeout_has_fewer_calls_at_once_unless_all_is_down(schedule: Schedule) -> None:
-    """One that hangs is one too many; while the other side is down, failures say nothing of how many it can take."""
-    slow, down = Quota(Limits(max_concurrency=20)), Quota(Limits(max_concurrency=20))
+def test_calls_that_hang_in_a_row_have_fewer_calls_at_once(schedule: Schedule) -> None:
+    """One in a round may, two are too many; and nothing is learnt of how many a minute."""
+    one, two, apart = (Quota(Limits(max_concurrency=20)) for _ in range(3))
 
-    failing(schedule, slow, 1, shrink=True)
-    down.breaker.trusted = True
-    failing(schedule, down, 6)
-    width = down.width
-    failing_probe = Job(down)
-    schedule.add(failing_probe, 1.0)
-    probe = begin(schedule, 10.0)
-    schedule.finish(probe, Outcome(Again.TRANSIENT, outage=True, shrink=True, error=RuntimeError("500")), 11.0)
+    failing(schedule, one, 1, shrink=True)
+    failing(schedule, two, 2, shrink=True)
+    failing(schedule, apart, 1, shrink=True)
+    for _ in range(20):
+        schedule.add(Job(apart), 1.0)
+        schedule.finish(begin(schedule, 1.0), DONE, 1.0)
+    failing(schedule, apart, 1, shrink=True)
 
-    assert slow.width < 20
-    assert slow.limits().rpm is None  # nothing is learnt of how many a minute
-    assert down.width == width
+    assert (one.width, apart.width) == (20, 20)
+    assert two.width < 20
+    assert two.limits().rpm is None
+
+
+def test_what_hangs_while_all_is_down_says_nothing(schedule: Schedule) -> None:
+    """A probe that is not answered is the outage's: the width is as it was."""
+    quota = Quota(Limits(max_concurrency=20))
+    quota.breaker.trusted = True
+    failing(schedule, quota, 6)
+
+    for at in (10.0, 20.0, 30.0):
+        probe = begin(schedule, at)
+        schedule.finish(probe, Outcome(Again.TRANSIENT, outage=True, shrink=True, error=RuntimeError("504")), at + 1)
+
+    assert quota.width == 20
