@@ -312,3 +312,17 @@ def test_asking_for_a_value_again_does_not_lengthen_the_traceback() -> None:
     error: Any = result.error
 
     assert len(traceback.extract_tb(error.__traceback__)) <= 3
+
+
+def test_a_row_says_how_an_answer_came() -> None:
+    """The time to its first piece, why it ended, and the tools that it calls, where there are such."""
+    function = {"name": "add", "arguments": '{"a": 1}'}
+    message = {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+    raw = json.dumps({"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}).encode()
+    result: Result[str] = Result(index=0, id="q", reply=raw, api="chat", ttft=0.25)
+
+    row = result.to_dict()
+
+    assert (row["ttft"], row["finish_reason"]) == (0.25, "tool_calls")
+    assert row["tool_calls"] == [{"id": "call_1", "name": "add", "arguments": '{"a": 1}'}]
+    assert result.tool_calls[0].arguments == {"a": 1}

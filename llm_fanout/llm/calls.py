@@ -165,12 +165,12 @@ class PromptCall:
 
     def late(self) -> Outcome:
         """No answer within the timeout."""
+        route, heard = self._route, self._heard
+        if route is None or heard is None:  # cut off before its first step
+            return signals.timed_out(self.timeout)
         self._failed = True
-        if self._route is not None:
-            self._spent.append(Spending.of(self._route.place.name, NO_USAGE, self._route.price))  # so many as nobody knows
-        heard = self._heard
-        outcome = signals.timed_out(self.timeout, "" if heard is None else heard.text)
-        return outcome if heard is None else _unrepeatable(outcome, heard)
+        self._spent.append(Spending.of(route.place.name, NO_USAGE, route.price))  # so many as nobody knows
+        return _unrepeatable(signals.timed_out(self.timeout, heard.text), heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
         """The prompt's Result."""

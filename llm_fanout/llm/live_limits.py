@@ -38,7 +38,7 @@ class LiveLimits(MutableMapping[str, Limits]):
         self[name] = Limits()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(_name_of(endpoint) for endpoint in self._routes))
+        return iter(dict.fromkeys(_name_of(endpoint) for endpoint, _ in self._routes))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -47,7 +47,7 @@ class LiveLimits(MutableMapping[str, Limits]):
         return repr(dict(self))
 
     def _named(self, name: str) -> list[Route]:
-        return [route for endpoint, route in self._routes.items() if _name_of(endpoint) == name]
+        return [route for endpoint, route in self._routes if _name_of(endpoint) == name]
 
 
 def _name_of(endpoint: Endpoint) -> str:

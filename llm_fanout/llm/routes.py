@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -21,8 +21,8 @@ NO_LIMITS = Limits()
 Model = str | Endpoint
 
 
-class Routes(Mapping[Endpoint, Route]):
-    """A client's routes by endpoint.
+class Routes:
+    """A client's routes by endpoint; iterated over, the pairs of both that are there.
 
     Args:
         own: The endpoints of the client's own model.
@@ -63,14 +63,8 @@ class Routes(Mapping[Endpoint, Route]):
         self._routes.clear()
         self._steps.clear()
 
-    def __getitem__(self, endpoint: Endpoint) -> Route:
-        return self._routes[endpoint]
-
-    def __iter__(self) -> Iterator[Endpoint]:
-        return iter(list(self._routes))  # a copy, for other threads may add to them
-
-    def __len__(self) -> int:
-        return len(self._routes)
+    def __iter__(self) -> Iterator[tuple[Endpoint, Route]]:
+        return iter(list(self._routes.items()))  # a copy, for other threads may add to them
 
     def _endpoint(self, model: Model) -> Endpoint:
         """What `model` means here: a name of the client's own is its endpoint, with its limits and its key."""

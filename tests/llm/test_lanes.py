@@ -108,7 +108,7 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
 
 async def test_a_key_that_changes_is_asked_for_each_time() -> None:
     """An async function gives the one that is valid now; none that was seen is shown."""
-    keys = iter(["sk-first-0123456789", "sk-second-0123456789"])
+    keys = iter(["sk-first-0123456789", "sk-first-0123456789", "sk-second-0123456789"])
 
     async def valid_now() -> str:
         return next(keys)
@@ -116,10 +116,11 @@ async def test_a_key_that_changes_is_asked_for_each_time() -> None:
     wire = FakeWire()
     place = place_of(Endpoint("openai/x", base_url=URL, api_key=valid_now, quota="pool"))
     lane = WireLane(wire, place)
-    await post(lane)
-    await post(lane)
+    for _ in range(3):
+        await post(lane)
 
     assert [headers["Authorization"] for _, headers, _ in wire.sent] == [
+        "Bearer sk-first-0123456789",
         "Bearer sk-first-0123456789",
         "Bearer sk-second-0123456789",
     ]
