@@ -143,6 +143,7 @@ class FanOut:
             model: Another model for this run.
             response_format: A pydantic model that every answer has to fit; then it is `Result.value`. An answer that does
                 not fit is asked for again, twice at the most, with what was wrong with it: each is an attempt, and billed.
+                One that calls tools instead is in `Result.tool_calls`, and has no such value.
             options: See `llm_fanout.llm.prompt.RunOptions`.
 
         Raises:
