@@ -97,7 +97,8 @@ def test_every_option_is_described(options: Any, base: Any) -> None:
     """The docstring of each set of options has a line for each of its own, and says where a user finds the others."""
     own = options.__annotations__.keys() - (base.__annotations__.keys() if base else set())
 
-    assert [name for name in own if f"        {name}: " not in options.__doc__] == []
+    lines = [line.strip() for line in options.__doc__.splitlines()]
+    assert [name for name in own if not any(line.startswith(f"{name}: ") for line in lines)] == []
     assert base is None or f"`{base.__module__}.{base.__name__}`" in options.__doc__
 
 
