@@ -172,3 +172,57 @@ def test_what_lasts_costs_the_call_in_the_end(met: Met, fault: str, lane: str) -
     kind = LASTING[fault] if lane == "stream" else UNSTREAMED.get(fault, LASTING[fault])
 
     assert (result.error and result.error.kind, result.attempts, len(arrivals)) == (kind, 2, 2), result
+
+
+# Rows that are no fault of one answer.
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    """A quick provider without faults."""
+    with Box(SimConfig(latency=0.02, jitter=0.0, answer_tokens=40)) as box:
+        yield box
+
+
+async def test_a_cut_answer_is_a_success_that_says_so(box: Box) -> None:
+    """`length` is how an answer ends at its max_tokens, whole and streamed."""
+    async with FanOut("sim/x", base_url=box.url, max_tokens=5) as fan:
+        results = [(await fan.map(["x"], stream=stream, progress=False))[0] for stream in (False, True)]
+
+    assert [(result.ok, result.finish_reason, result.usage.output_tokens <= 5) for result in results] == [
+        (True, "length", True)
+    ] * 2
+    assert box.stats["requests"] == 2
+
+
+async def test_a_refused_connection_is_tried_again() -> None:
+    """Nobody is there: one more try, and a failure of its own kind."""
+    with Box() as gone:
+        url = gone.url
+    async with FanOut("sim/x", base_url=url, max_retries=1) as fan:
+        result = await fan.call("x")
+
+    assert (result.error and result.error.kind, result.attempts) == ("connection", 2)
+
+
+async def test_a_poisonous_prompt_holds_nobody_up(box: Box) -> None:
+    """One that always fails does so at its cap; the others are answered at their first try."""
+    prompts = [f"Number {number}" for number in range(100)]
+    async with FanOut("sim/x", base_url=box.url, max_retries=2) as fan:
+        report = await fan.map([*prompts[:50], "[[fault:500]]", *prompts[50:]], progress=False)
+
+    poison = report[50]
+    assert (poison.error and poison.error.kind, poison.attempts) == ("server", 3)
+    assert report.summary.succeeded == 100
+    assert {result.attempts for result in report.successes} == {1}
+
+
+async def test_a_wait_beyond_the_deadline_is_not_waited_for(box: Box) -> None:
+    """The call ends at once, and says how long it was told to wait."""
+    async with FanOut("sim/x", base_url=box.url) as fan:
+        result = await fan.call("[[wait:60]] [[fault:429-retry-after]]", deadline=10)
+
+    assert (result.error and result.error.kind, result.attempts) == ("rate_limited", 1)
+    assert result.error is not None
+    assert result.error.retry_after == 60
+    assert result.latency < 8
