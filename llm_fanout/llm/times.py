@@ -54,7 +54,7 @@ def seconds_until(deadline: object) -> float:
     if isinstance(deadline, datetime):
         if deadline.tzinfo is None:
             raise ConfigError(f"deadline {deadline} has no time zone; use `.astimezone()` to say that it is local time")
-        left = (deadline - datetime.now(UTC)).total_seconds()
+        left = _seconds_to(deadline)
         if left <= 0:
             raise ConfigError(f"the deadline {deadline} has passed {in_words(-left)} ago; name one in the future")
         return left
@@ -65,5 +65,9 @@ def seconds_until(deadline: object) -> float:
 def seconds_left(deadline: object) -> float:
     """Seconds that are left until a (checked) deadline as of now; 0 if it is over."""
     if isinstance(deadline, datetime):
-        return max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+        return max(0.0, _seconds_to(deadline))
     return seconds_until(deadline)
+
+
+def _seconds_to(instant: datetime) -> float:
+    return (instant - datetime.now(UTC)).total_seconds()

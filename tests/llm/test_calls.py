@@ -15,6 +15,7 @@ from llm_fanout.llm.routes import Routes
 from llm_fanout.llm.wire import AiohttpWire
 from llm_fanout.providers import Reply, Request
 from llm_fanout.spending import Usage
+from llm_fanout.work import Timing
 
 
 async def mine(request: Request) -> Reply:
@@ -33,16 +34,10 @@ def test_a_call_that_is_cut_off_before_its_first_step() -> None:
     call = call_of("hello", Limits(), timeout=3)
 
     outcome = call.late()
-    result = call.result(0, outcome, _no_time())
+    result = call.result(0, outcome, Timing())
 
     assert (outcome.again, str(outcome.error)[:22]) == (Again.TRANSIENT, "no answer within 3 s; ")
     assert (result.spending, result.cost, result.model, result.endpoint) == ([], None, "mine/x", "")
-
-
-def _no_time() -> Any:
-    from llm_fanout.work import Timing
-
-    return Timing()
 
 
 def test_a_call_reserves_what_it_may_use() -> None:
