@@ -70,7 +70,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate[Any]:
 def provider(monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
     """A provider that answers in virtual time: whatever a client asks goes there."""
     provider = FakeProvider()
-    monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place: provider)
+    monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form: provider)
     return provider
 
 

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from http.client import HTTPConnection
 from math import inf
 from typing import Any, TypeVar
@@ -19,7 +19,9 @@ from llm_fanout.core.quota import Quota
 from llm_fanout.core.source import Source
 from llm_fanout.errors import Unavailable
 from llm_fanout.llm.times import Timeouts
-from llm_fanout.llm.wire import Answer
+from llm_fanout.llm.wire import read_all
+from llm_fanout.providers import FORMATS, Request
+from llm_fanout.providers.writing import body_of
 
 T = TypeVar("T")
 Simulate = Callable[[Callable[[], Coroutine[Any, Any, T]]], T]
@@ -116,10 +118,8 @@ class FakeProvider:
         self.running = 0
         self.most = 0
 
-    @asynccontextmanager
-    async def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AsyncIterator[Answer]:
+    async def post(self, request: Request, timeouts: Timeouts) -> Given:
+        body = body_of(FORMATS["chat"], request)
         text = body["messages"][-1]["content"]
         self.bodies.append(body)
         self.asked.append((clock.now(), text))
@@ -131,21 +131,37 @@ class FakeProvider:
         finally:
             self.running -= 1
         answer = self.answers.pop(0) if self.answers else (200, {}, json.dumps(completion(text)).encode())
-        yield answer_of(*answer)
+        return answer_of(*answer)
 
     def count(self, name: str, until: float = inf) -> int:
         """How many prompts that begin with `name` were asked before the instant `until`."""
         return sum(text.startswith(name) for at, text in self.asked if at < until)
 
 
-def answer_of(status: int, headers: Mapping[str, str], *chunks: bytes) -> Answer:
+class Given:
+    """An answer made by hand."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self.chunks = chunks
+        self.is_closed = False
+
+    async def read(self) -> bytes:
+        return await read_all(self.chunks)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def answer_of(status: int, headers: Mapping[str, str], *chunks: bytes) -> Given:
     """An answer as a lane gives it, its body in these chunks."""
 
     async def each() -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
 
-    return Answer(status, headers, each())
+    return Given(status, headers, each())
 
 
 async def consume(run: Awaitable[T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +19,7 @@ from .credential import awaited
 from .heard import Heard
 from .lanes import Lane
 from .times import Timeouts
-from .wire import Answer, counted, read_all
+from .wire import Answer, counted
 
 if TYPE_CHECKING:
     from .endpoint import Function
@@ -40,7 +40,7 @@ class HttpProvider:
 
     Args:
         lane: How requests get there.
-        form: How they are written, and answers are read.
+        form: How answers are read.
     """
 
     def __init__(self, lane: Lane, form: Format) -> None:
@@ -49,14 +49,14 @@ class HttpProvider:
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """POST once."""
-        form = self._form
         try:
-            body = form.body(request)
-            headers: Mapping[str, str] = request.params.get("extra_headers") or {}
-            async with self._lane.open(form.path, body, headers, timeouts) as answer:
+            answer = await self._lane.post(request, timeouts)
+            try:
                 if request.stream and _is_stream(answer):
                     return await self._listen(answer, timeouts.idle or STREAM_SILENCE, heard)
-                return outcomes.of_answer(answer.status, answer.headers, await read_all(answer.chunks), form)
+                return outcomes.of_answer(answer.status, answer.headers, await answer.read(), self._form)
+            finally:
+                await answer.close()
         except CallError as exc:  # a parameter that this API cannot take, or no key to be had: nothing was sent
             outcome = signals.of_error(exc)
             outcome.used = Cost()

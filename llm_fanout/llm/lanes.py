@@ -2,86 +2,108 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..providers.format import Format
+from ..providers.request import Request
+from ..providers.writing import Writer, body_of
 from .endpoint import Place
 from .times import Timeouts
-from .wire import Answer, Wire
+from .wire import Answer, Wire, read_all
 
 if TYPE_CHECKING:
     from .endpoint import Client
 
 
 class Lane(Protocol):
-    """A way to send one request."""
+    """A way to send requests in one format."""
 
-    def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AbstractAsyncContextManager[Answer]:
-        """POST `body` as JSON to `path` below the base URL: what came back, an error answer too.
+    async def post(self, request: Request, timeouts: Timeouts) -> Answer:
+        """POST `request`: what came back, an error answer too, which is to be closed.
 
-        Leaving the context early closes the connection. Raises what the HTTP library raises where nothing came back.
+        Raises what the HTTP library raises where nothing came back, and Rejected for what the format cannot say.
         """
 
 
 class WireLane:
     """Over the wire."""
 
-    def __init__(self, wire: Wire, place: Place) -> None:
+    def __init__(self, wire: Wire, place: Place, form: Format) -> None:
         self._wire = wire
-        self._place = place
-        self._headers = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
+        self._url = place.base_url + form.path
+        self._credential = place.credential
+        self._writer = Writer(form)
+        self._same = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
+        self._headers: tuple[Mapping[str, str], Mapping[str, str]] = {}, self._same  # those of a key, and all with them
 
-    @asynccontextmanager
-    async def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AsyncIterator[Answer]:
+    async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """POST with the key that is valid now."""
-        credential = self._place.credential
-        keys = {} if credential is None else await credential.headers()
-        every = {**self._headers, **keys, **headers}
-        async with self._wire.send(self._place.base_url + path, every, json.dumps(body).encode(), timeouts) as answer:
-            yield answer
+        body = self._writer.write(request)
+        headers = await self._with_key()
+        if own := request.params.get("extra_headers"):
+            headers = {**headers, **own}
+        return await self._wire.send(self._url, headers, body, timeouts)
+
+    async def _with_key(self) -> Mapping[str, str]:
+        if self._credential is None:
+            return self._same
+        keys, headers = self._headers
+        now = await self._credential.headers()
+        if now is not keys:
+            headers = {**self._same, **now}
+            self._headers = now, headers
+        return headers
 
 
 class SdkLane:
     """Through a ready client of an SDK, whose own retries are switched off: ours are the only ones."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, form: Format) -> None:
         self._client: Any = client.with_options(max_retries=0, timeout=None)
+        self._form = form
 
-    @asynccontextmanager
-    async def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AsyncIterator[Answer]:
+    async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """Let the client post, and unwrap what it made of the answer: it knows how to sign, and where a deployment is.
 
         What the SDKs call raw and streamed is the answer before they read any of it (openai 3.57, anthropic 2.14).
         """
+        body = body_of(self._form, request)
         # Not compressed: httpx2 would unpack a bomb before it could be counted.
-        ours = {RAW: "stream", "Accept-Encoding": "identity"}
-        options = {"headers": {**headers, **ours}, "timeout": _sdk_timeout(timeouts), "follow_redirects": False}
+        headers = {**(request.params.get("extra_headers") or {}), RAW: "stream", "Accept-Encoding": "identity"}
+        options = {"headers": headers, "timeout": _sdk_timeout(timeouts), "follow_redirects": False}
         try:
-            raw = await self._client.post(path, cast_to=object, body=body, options=options)
+            raw = await self._client.post(self._form.path, cast_to=object, body=body, options=options)
         except Exception as exc:
             response = getattr(exc, "response", None)  # an APIStatusError of either SDK, which has read it
             if response is None:
                 raise
-            yield Answer(response.status_code, response.headers, _once(response.content))
-            return
-        response = raw.http_response
-        try:
-            read = response.is_stream_consumed  # by a transport of the user's that had the answer at hand
-            chunks = _once(response.content) if read else response.aiter_raw()
-            yield Answer(response.status_code, response.headers, chunks)
-        finally:
-            await response.aclose()
+            return _SdkAnswer(response)
+        return _SdkAnswer(raw.http_response)
 
 
 RAW = "X-Stainless-Raw-Response"
+
+
+class _SdkAnswer:
+    """An answer of httpx2, or httpx."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        response = self._response
+        read = response.is_stream_consumed  # by the SDK, or by a transport of the user's that had the answer at hand
+        return _once(response.content) if read else response.aiter_raw()
+
+    async def read(self) -> bytes:
+        return await read_all(self.chunks)
+
+    async def close(self) -> None:
+        await self._response.aclose()
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -282,7 +282,7 @@ class Settings:
     """The options of one call, sorted: what is sent, and how hard to try."""
 
     params: Mapping[str, Any]
-    instructions: str | None
+    system: Mapping[str, Any] | None  # the message that is put before every prompt
     timeouts: Timeouts
     retry: RetryPolicy
     rank: int | None
@@ -294,7 +294,7 @@ class Settings:
         """The settings that these (checked) options make."""
         return cls(
             params={name: value for name, value in options.items() if name in Params.__annotations__ and value is not None},
-            instructions=options.get("instructions"),
+            system={"role": "system", "content": options["instructions"]} if options.get("instructions") else None,
             timeouts=timeouts_of(options.get("timeout")),
             retry=RetryPolicy.of(options.get("max_retries", 5), options.get("retry_for")),
             rank=None if options.get("priority") is None else rank_of(options["priority"]),
@@ -307,6 +307,4 @@ def messages_of(prompt: Prompt, settings: Settings) -> Sequence[Mapping[str, Any
     """The messages of `prompt`, the instructions first."""
     content: Any = prompt.content
     messages = [{"role": "user", "content": content}] if isinstance(content, str) else [_plain(each) for each in content]
-    if settings.instructions:
-        messages.insert(0, {"role": "system", "content": settings.instructions})
-    return messages
+    return messages if settings.system is None else [settings.system, *messages]

@@ -9,6 +9,7 @@ from functools import cache
 from ..core.pool import Pool
 from ..core.stated import Limits
 from ..errors import ConfigError
+from ..providers.format import Format
 from ..quotas import quotas
 from . import lanes
 from .asking import FunctionProvider, HttpProvider, Provider
@@ -88,8 +89,11 @@ def _providers(endpoint: Endpoint, place: Place, wire: Wire) -> Callable[[str | 
     if endpoint.provider is not None:
         answers: Provider = FunctionProvider(endpoint.provider)
         return lambda api: answers
-    lane = lanes.WireLane(wire, place) if endpoint.client is None else lanes.SdkLane(endpoint.client)
-    return cache(lambda api: HttpProvider(lane, place.format(api)))
+    return cache(lambda api: HttpProvider(_lane(endpoint, place, wire, place.format(api)), place.format(api)))
+
+
+def _lane(endpoint: Endpoint, place: Place, wire: Wire, form: Format) -> lanes.Lane:
+    return lanes.WireLane(wire, place, form) if endpoint.client is None else lanes.SdkLane(endpoint.client, form)
 
 
 def own_endpoints(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
@@ -21,22 +20,33 @@ KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: the body in chunks, decoded, as they arrive."""
+class Answer(Protocol):
+    """What came back. It has to be closed.
+
+    Attributes:
+        status: The HTTP status.
+        headers: As they came; names in any case.
+    """
 
     status: int
     headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, decoded, as it arrives; to be iterated over once."""
+
+    async def read(self) -> bytes:
+        """The whole body. Raises ReplyTooLarge."""
+
+    async def close(self) -> None:
+        """Give the connection back; one whose answer was not read to its end is closed, so that the server stops."""
 
 
 class Wire(Protocol):
     """Anything that carries a request."""
 
-    def send(
-        self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
-    ) -> AbstractAsyncContextManager[Answer]:
-        """POST `body`. Leaving the context early closes the connection, so that the server stops working for it."""
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Answer:
+        """POST `body`."""
 
 
 class ReplyTooLarge(Exception):
@@ -70,34 +80,63 @@ class AiohttpWire:
     """
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, asyncio.AbstractEventLoop], tuple[_Owner, aiohttp.ClientSession]] = {}
+        self._open: dict[_Place, tuple[_Owner, aiohttp.ClientSession]] = {}
 
-    @asynccontextmanager
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> AsyncIterator[Answer]:
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Answer:
         """POST `body` over the running loop's connections. Redirects are not followed: they would carry the key along."""
-        session = await self._session()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.idle)
-        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
-            yield Answer(response.status, response.headers, response.content.iter_any())
+        here = os.getpid(), asyncio.get_running_loop()
+        _, session = self._open.get(here) or await self._opened(here)
+        bounds = _bounds(timeouts.connect, timeouts.idle)
+        return _AiohttpAnswer(await session.post(url, data=body, headers=headers, timeout=bounds, allow_redirects=False))
 
     async def aclose(self) -> None:
         """Close the running loop's connections; the next `send` opens new ones."""
-        owner, _ = self._open.pop(_here(), (None, None))
+        owner, _ = self._open.pop((os.getpid(), asyncio.get_running_loop()), (None, None))
         if owner is not None:
             await owner.aclose()
 
-    async def _session(self) -> aiohttp.ClientSession:
-        here = _here()
-        if here not in self._open:
-            for place in list(self._open):  # a copy, and one step each: other threads add theirs
-                if place[1].is_closed():
-                    self._open.pop(place, None)
-            owner = _owned_session()
-            self._open[here] = owner, await anext(owner)
-        return self._open[here][1]
+    async def _opened(self, here: _Place) -> tuple[_Owner, aiohttp.ClientSession]:
+        for place in list(self._open):  # a copy, and one step each: other threads add theirs
+            if place[1].is_closed():
+                self._open.pop(place, None)
+        owner = _owned_session()
+        opened = self._open[here] = owner, await anext(owner)
+        return opened
+
+
+class _AiohttpAnswer:
+    """An answer of aiohttp, whose connection goes back as soon as the body has ended."""
+
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._response.content.iter_any()
+
+    async def read(self) -> bytes:
+        content = self._response.content
+        body = await content.readany()
+        if content.at_eof():  # nearly all answers come in one piece
+            return body
+        return await read_all(_with_first(body, self.chunks), REPLY_LIMIT)
+
+    async def close(self) -> None:
+        self._response.close()
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 _Owner = AsyncGenerator[aiohttp.ClientSession]
+_Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a fork, connections are the parent's alone
 
 
 async def _owned_session() -> _Owner:
@@ -106,6 +145,6 @@ async def _owned_session() -> _Owner:
         yield session
 
 
-def _here() -> tuple[int, asyncio.AbstractEventLoop]:
-    """This process and loop: after a fork, the parent's connections are not the child's to use."""
-    return os.getpid(), asyncio.get_running_loop()
+@lru_cache(maxsize=64)
+def _bounds(connect: float, idle: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=idle)

@@ -4,6 +4,7 @@ request    what is asked, in the OpenAI SDK's words; how many tokens it costs (p
 reply      what an answer says
 schema     structured output (strictness: the forms of it that providers enforce)
 format     what a format is, and how parameters are translated; one module for each: chat, responses, messages, embeddings
+writing    bodies as bytes, what requests share written once
 sse        server-sent events; growing: an object that arrives in pieces; reading: JSON from outside
 """
 

@@ -39,8 +39,12 @@ class ChatFormat:
     name = "chat"
     path = "/chat/completions"
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The messages and parameters as they are; `extra_body` is put in last."""
+    def said(self, request: Request) -> dict[str, Any]:
+        """The messages as they are."""
+        return {"messages": list(request.messages)}
+
+    def frame(self, request: Request) -> dict[str, Any]:
+        """The parameters as they are; `extra_body` is put in last."""
         params = {name: value for name, value in request.params.items() if value is not None and name not in APART}
         if "max_tokens" in params and wants_max_completion_tokens(request.model):
             params.setdefault("max_completion_tokens", params.pop("max_tokens"))
@@ -49,7 +53,7 @@ class ChatFormat:
         if request.stream:
             params["stream"] = True
             params["stream_options"] = {**params.get("stream_options", {}), "include_usage": True}
-        return {"model": request.model, "messages": list(request.messages), **params, **extras(request)}
+        return {"model": request.model, **params, **extras(request)}
 
     def read(self, raw: bytes) -> Reply:
         """The first choice. Raises ProviderError for an error in it, ValueError if it is no chat completion."""

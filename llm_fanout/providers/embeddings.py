@@ -20,20 +20,21 @@ class EmbeddingsFormat:
     name = "embeddings"
     path = "/embeddings"
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The text, asked for as numbers (the SDK asks for base64, which not all servers know)."""
+    def said(self, request: Request) -> dict[str, Any]:
+        """The text."""
+        contents = [message.get("content") for message in request.messages]
+        if len(contents) != 1 or not isinstance(contents[0], str):
+            raise Rejected("the embeddings API takes one text a call; hand the texts in one by one", kind="invalid")
+        return {"input": contents[0]}
+
+    def frame(self, request: Request) -> dict[str, Any]:
+        """The vector is asked for as numbers (the SDK asks for base64, which not all servers know)."""
         if request.schema is not None:
             raise cannot_take(self.name, "response_format")
         if request.stream:
             raise cannot_take(self.name, "stream")
         params = translated(request.params, _RULES, self.name)
-        return {
-            "model": request.model,
-            "input": _text(request),
-            "encoding_format": "float",
-            **params,
-            **extras(request),
-        }
+        return {"model": request.model, "encoding_format": "float", **params, **extras(request)}
 
     def read(self, raw: bytes) -> Reply:
         """The first vector. Raises ProviderError for an error, ValueError if there is no vector."""
@@ -52,13 +53,6 @@ class EmbeddingsFormat:
         from openai.types import CreateEmbeddingResponse
 
         return reading.sdk_object(CreateEmbeddingResponse, raw)
-
-
-def _text(request: Request) -> str:
-    contents = [message.get("content") for message in request.messages]
-    if len(contents) != 1 or not isinstance(contents[0], str):
-        raise Rejected("the embeddings API takes one text a call; hand the texts in one by one", kind="invalid")
-    return contents[0]
 
 
 def _vector(embedding: object) -> list[float]:

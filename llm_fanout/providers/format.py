@@ -26,11 +26,18 @@ class Format(Protocol):
     def path(self) -> str:
         """Where it is, below the provider's base URL: "/chat/completions"."""
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The JSON body that asks for `request`; `extra_body` is put in last, as it is.
+    def said(self, request: Request) -> dict[str, Any]:
+        """The fields of the body that say the messages; what `frame` has of the same name counts before it.
 
         Raises:
-            Rejected: Of kind "invalid"; this API cannot take a parameter or a part of the request, which is named.
+            Rejected: Of kind "invalid"; this API cannot take a part of a message, which is named.
+        """
+
+    def frame(self, request: Request) -> dict[str, Any]:
+        """All other fields of the body: they do not depend on the messages. `extra_body` is put in last, as it is.
+
+        Raises:
+            Rejected: Of kind "invalid"; this API cannot take a parameter, which is named.
         """
 
     def read(self, raw: bytes) -> Reply:

@@ -116,13 +116,16 @@ class MessagesFormat:
     name = API
     path = "/v1/messages"  # the base URL is the host alone, as in the SDK
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """System, turns and parameters. `temperature`, `seed`, `logprobs` and penalties are among what it cannot take."""
-        messages, schema = request.messages, request.schema
-        if schema is not None and not schema.strict:
-            messages = schema.asked_in(messages)
-        body = {"model": request.model, "max_tokens": MAX_TOKENS, **_conversation(messages)}
-        add(body, translated(request.params, _RULES, API))
+    def said(self, request: Request) -> dict[str, Any]:
+        """System and turns."""
+        schema = request.schema
+        in_words = schema is not None and not schema.strict
+        return _conversation(schema.asked_in(request.messages) if schema is not None and in_words else request.messages)
+
+    def frame(self, request: Request) -> dict[str, Any]:
+        """The parameters. `temperature`, `seed`, `logprobs` and penalties are among what it cannot take."""
+        schema = request.schema
+        body = {"model": request.model, "max_tokens": MAX_TOKENS, **translated(request.params, _RULES, API)}
         if schema is not None and schema.strict:
             add(body, _output_format(_enforceable(schema)))
         if request.stream:

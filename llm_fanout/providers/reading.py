@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -20,16 +22,28 @@ SANE_TOKENS = 10**9  # a count above is an error of the server; booked as a debt
 def document(raw: bytes | str) -> dict[str, Any]:
     """The JSON object in `raw`. Raises ValueError if it is none, or is nested too deep to be read."""
     try:
-        value = json.loads(raw)
-    except RecursionError as exc:
-        raise ValueError("the JSON is nested too deep") from exc
+        value = orjson.loads(raw)
+    except ValueError:
+        value = _tolerantly(raw)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
 
 
+def _tolerantly(raw: bytes | str) -> Any:
+    """What is no JSON to the letter, but is to Python, and so to servers that are written in it: NaN, say."""
+    try:
+        return json.loads(raw)
+    except RecursionError as exc:
+        raise ValueError("the JSON is nested too deep") from exc
+
+
 def encoded(value: object) -> bytes:
-    """`value` as JSON. Raises ValueError if it is nested too deep to be written."""
+    """`value` as JSON. Raises TypeError if it cannot be, ValueError if it is nested too deep to be written."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half a surrogate pair, a whole number above 64 bits, a key that is no text: Python writes them
+        pass
     try:
         return json.dumps(value).encode()
     except RecursionError as exc:

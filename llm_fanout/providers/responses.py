@@ -87,10 +87,13 @@ class ResponsesFormat:
     name = "responses"
     path = "/responses"
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """Instructions and input items. `seed`, `stop`, penalties and `logprobs` are among what it cannot take."""
-        body = {"model": request.model, **_conversation(request.messages)}
-        add(body, translated(request.params, _RULES, self.name))
+    def said(self, request: Request) -> dict[str, Any]:
+        """Instructions and input items."""
+        return _conversation(request.messages)
+
+    def frame(self, request: Request) -> dict[str, Any]:
+        """The parameters. `seed`, `stop`, penalties and `logprobs` are among what it cannot take."""
+        body = {"model": request.model, **translated(request.params, _RULES, self.name)}
         if request.schema is not None:
             add(body, _RULES["response_format"](response_format(request.schema)))
         if request.stream:

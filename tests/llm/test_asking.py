@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import Simulate, answer_of, completion
+from support import Given, Simulate, answer_of, completion
 
 from llm_fanout import BadReply, CallError, Endpoint, FanOut, RateLimited, Rejected, Unavailable
-from llm_fanout.core.job import Outcome
+from llm_fanout.core.job import Cost, Outcome
 from llm_fanout.core.retry import Again
 from llm_fanout.llm.asking import LINGER, STREAM_SILENCE, FunctionProvider, HttpProvider
+from llm_fanout.llm.endpoint import place_of
 from llm_fanout.llm.heard import Heard
+from llm_fanout.llm.lanes import WireLane
 from llm_fanout.llm.times import Timeouts
-from llm_fanout.llm.wire import Answer
 from llm_fanout.providers import FORMATS, Reply, Request
 
 REQUEST = Request("gpt-x", [{"role": "user", "content": "hello"}], stream=True)
@@ -39,19 +39,23 @@ HELLO = [chunk("hel"), chunk("lo"), chunk(finish="stop"), DONE]
 class FakeLane:
     """Gives one answer, and notes what was sent."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Given) -> None:
         self.answer = answer
-        self.sent: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = []
+        self.sent: list[Request] = []
 
-    @asynccontextmanager
-    async def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AsyncIterator[Answer]:
-        self.sent.append((path, body, headers))
-        yield self.answer
+    async def post(self, request: Request, timeouts: Timeouts) -> Given:
+        self.sent.append(request)
+        return self.answer
 
 
-async def ask(answer: Answer, heard: Heard | None = None, request: Request = REQUEST, **timeouts: Any) -> Outcome:
+class Unused:
+    """A wire that nothing is to be sent over."""
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Given:
+        raise AssertionError("something was sent")
+
+
+async def ask(answer: Given, heard: Heard | None = None, request: Request = REQUEST, **timeouts: Any) -> Outcome:
     provider = HttpProvider(FakeLane(answer), FORMATS["chat"])
     return await provider.ask(request, Timeouts(**timeouts), heard or Heard())
 
@@ -74,26 +78,25 @@ async def slowly(*steps: bytes | float) -> AsyncIterator[bytes]:
 
 
 async def test_a_request_is_one_post() -> None:
-    """The API's path, its body, and the caller's own headers."""
+    """It is sent once, as it is; the answer is read in the format's words, and its connection given back."""
     lane = FakeLane(answer_of(200, {}, json.dumps(completion("hi")).encode()))
-    request = Request("gpt-x", [{"role": "user", "content": "hello"}], {"extra_headers": {"X-Mine": "1"}, "seed": 3})
+    request = Request("gpt-x", [{"role": "user", "content": "hello"}], {"seed": 3})
 
     outcome = await HttpProvider(lane, FORMATS["chat"]).ask(request, Timeouts(), Heard())
 
-    path, body, headers = lane.sent[0]
-    assert (path, body["model"], body["seed"], headers) == ("/chat/completions", "gpt-x", 3, {"X-Mine": "1"})
     assert isinstance(outcome.value, Reply)
-    assert outcome.value.text == "hi"
+    assert (lane.sent, lane.answer.is_closed, outcome.value.text) == ([request], True, "hi")
 
 
 async def test_what_an_api_cannot_take_is_not_sent() -> None:
     """It costs the call, and names the parameter."""
-    lane = FakeLane(answer_of(200, {}))
+    form = FORMATS["messages"]
+    lane = WireLane(Unused(), place_of(Endpoint("sim/x", base_url="http://127.0.0.1:1")), form)
     request = Request("m", [{"role": "user", "content": "x"}], {"seed": 1})
 
-    outcome = await HttpProvider(lane, FORMATS["messages"]).ask(request, Timeouts(), Heard())
+    outcome = await HttpProvider(lane, form).ask(request, Timeouts(), Heard())
 
-    assert (kind_of(outcome), lane.sent) == ("invalid", [])
+    assert (kind_of(outcome), outcome.used) == ("invalid", Cost())
     assert "seed" in str(outcome.error)
 
 
@@ -163,7 +166,7 @@ def test_a_stream_that_stalls_ends(simulate: Simulate[Any]) -> None:
         ping = [b": keep-alive\n\n", 20.0, b"event: ping\ndata: {}\n\n", 20.0] * 10
         for chunks, idle in (((chunk("hel"), 1e6), None), ((chunk("hel"), 1e6), 5.0), ((chunk("hel"), *ping), None)):
             begun = loop.time()
-            outcome = await ask(Answer(200, SSE, slowly(*chunks)), idle=idle)
+            outcome = await ask(Given(200, SSE, slowly(*chunks)), idle=idle)
             found.append((kind_of(outcome), outcome.shrink, partial_of(outcome), loop.time() - begun))
         return found
 
@@ -180,7 +183,7 @@ def test_a_slow_stream_is_no_stalled_one(simulate: Simulate[Any]) -> None:
     async def main() -> Any:
         steps = [step for piece in HELLO for step in (50.0, piece)]
         heard = Heard()
-        outcome = await ask(Answer(200, SSE, slowly(*steps)), heard)
+        outcome = await ask(Given(200, SSE, slowly(*steps)), heard)
         return outcome.error, heard.first, list(heard.gaps)
 
     assert simulate(main) == (None, 50.0, [50.0])
@@ -191,7 +194,7 @@ def test_the_connection_may_end_a_little_later(simulate: Simulate[Any]) -> None:
 
     async def main() -> Any:
         begun = asyncio.get_running_loop().time()
-        outcome = await ask(Answer(200, SSE, slowly(*HELLO, 1e6)))
+        outcome = await ask(Given(200, SSE, slowly(*HELLO, 1e6)))
         return outcome.error, asyncio.get_running_loop().time() - begun
 
     assert simulate(main) == (None, LINGER)
@@ -204,7 +207,7 @@ async def test_a_cut_connection_keeps_what_came() -> None:
         yield chunk("hel")
         raise ConnectionResetError("gone")
 
-    outcome = await ask(Answer(200, SSE, chunks()))
+    outcome = await ask(Given(200, SSE, chunks()))
 
     assert (kind_of(outcome), partial_of(outcome)) == ("connection", "hel")
 
@@ -216,7 +219,7 @@ async def test_a_foreign_timeout_is_not_taken_for_a_stall() -> None:
         yield chunk("hel")
         raise TimeoutError("sock_read")
 
-    outcome = await ask(Answer(200, SSE, chunks()))
+    outcome = await ask(Given(200, SSE, chunks()))
 
     assert "stalled" not in str(outcome.error)
     assert kind_of(outcome) == "timeout"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
@@ -13,21 +12,28 @@ import pytest
 import respx
 from anthropic import AsyncAnthropic
 from openai import APIConnectionError, AsyncAzureOpenAI, AsyncOpenAI
+from support import Given, answer_of
 
 from llm_fanout import Endpoint
 from llm_fanout.llm.endpoint import place_of
 from llm_fanout.llm.lanes import Lane, SdkLane, WireLane
 from llm_fanout.llm.times import Timeouts
-from llm_fanout.llm.wire import Answer, read_all
+from llm_fanout.providers import FORMATS, Request
 
-BODY = {"model": "gpt-x", "messages": [{"role": "user", "content": "hello"}], "top_k": 7}
+ASK = [{"role": "user", "content": "hello"}]
+BODY = {"model": "gpt-x", "messages": ASK, "top_k": 7}
+REQUEST = Request("gpt-x", ASK, {"extra_body": {"top_k": 7}, "extra_headers": {"X-Mine": "1"}})
+CHAT = FORMATS["chat"]
 URL = "https://mock.example/v1"
 
 
 async def post(lane: Lane, timeouts: Timeouts | None = None) -> tuple[int, Mapping[str, str], bytes]:
-    """What comes back when `BODY` is sent through `lane`."""
-    async with lane.open("/chat/completions", BODY, {"X-Mine": "1"}, timeouts or Timeouts()) as answer:
-        return answer.status, answer.headers, await read_all(answer.chunks)
+    """What comes back when `REQUEST` is sent through `lane`."""
+    answer = await lane.post(REQUEST, timeouts or Timeouts())
+    try:
+        return answer.status, answer.headers, await answer.read()
+    finally:
+        await answer.close()
 
 
 class FakeWire:
@@ -36,22 +42,16 @@ class FakeWire:
     def __init__(self) -> None:
         self.sent: list[tuple[str, Mapping[str, str], Any]] = []
 
-    @asynccontextmanager
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> AsyncIterator[Answer]:
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Given:
         self.sent.append((url, headers, json.loads(body)))
         self.timeouts = timeouts
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield b"some "
-            yield b"bytes"
-
-        yield Answer(418, {"a": "b"}, chunks())
+        return answer_of(418, {"a": "b"}, b"some ", b"bytes")
 
 
 async def test_the_wire_lane_sends_one_body() -> None:
     """The path, the key, the request as JSON; extra headers and fields are merged in, and the answer is as it came."""
     wire = FakeWire()
-    lane = WireLane(wire, place_of(Endpoint("openai/gpt-x", base_url=URL, api_key="sk-key-123")))
+    lane = WireLane(wire, place_of(Endpoint("openai/gpt-x", base_url=URL, api_key="sk-key-123")), CHAT)
 
     answer = await post(lane)
 
@@ -97,7 +97,7 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     client, answers, seen = mocked
     answers.append({"status_code": status, "headers": {"retry-after": "7"}, "content": b'{"odd": "body"}'})
 
-    got, headers, body = await post(SdkLane(client))
+    got, headers, body = await post(SdkLane(client, CHAT))
 
     assert (got, headers["retry-after"], body) == (status, "7", b'{"odd": "body"}')
     assert len(seen) == 1
@@ -115,7 +115,7 @@ async def test_a_key_that_changes_is_asked_for_each_time() -> None:
 
     wire = FakeWire()
     place = place_of(Endpoint("openai/x", base_url=URL, api_key=valid_now, quota="pool"))
-    lane = WireLane(wire, place)
+    lane = WireLane(wire, place, CHAT)
     for _ in range(3):
         await post(lane)
 
@@ -138,8 +138,8 @@ async def test_the_sdk_lane_speaks_anthropic() -> None:
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(reply)) as http:
         client = AsyncAnthropic(api_key="sk-ant-123", base_url=URL, http_client=http)
-        async with SdkLane(client).open("/v1/messages", {"model": "claude-x"}, {}, Timeouts()) as answer:
-            got = answer.status, await read_all(answer.chunks)
+        answer = await SdkLane(client, FORMATS["messages"]).post(REQUEST, Timeouts())
+        got = answer.status, await answer.read()
 
     assert got == (529, b'{"type": "error"}')
     assert [(str(call.url), call.headers["authorization"]) for call in seen] == [(f"{URL}/v1/messages", "Bearer sk-ant-123")]
@@ -158,7 +158,7 @@ async def test_the_sdk_lane_finds_deployments() -> None:
         client = AsyncAzureOpenAI(
             api_key="azure-key", api_version="2026-01-01", azure_endpoint="https://a.example", http_client=http
         )
-        await post(SdkLane(client))
+        await post(SdkLane(client, CHAT))
 
     assert seen[0].url.path == "/openai/deployments/gpt-x/chat/completions"
     assert seen[0].headers["api-key"] == "azure-key"
@@ -173,7 +173,7 @@ async def test_the_sdk_lane_raises_where_nothing_came() -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(refuse)) as http:
         client = AsyncOpenAI(api_key="sk-key-123", base_url=URL, http_client=http)
         with pytest.raises(APIConnectionError) as caught:
-            await post(SdkLane(client))
+            await post(SdkLane(client, CHAT))
 
     assert isinstance(caught.value.__cause__, httpx2.ConnectError)
 
@@ -182,7 +182,7 @@ async def test_the_wire_lane_hands_the_timeouts_on() -> None:
     """To connect, and of silence: the wire gets what the request was given."""
     wire = FakeWire()
 
-    await post(WireLane(wire, place_of(Endpoint("sim/x", base_url=URL))), Timeouts(connect=2.0, idle=7.0))
+    await post(WireLane(wire, place_of(Endpoint("sim/x", base_url=URL)), CHAT), Timeouts(connect=2.0, idle=7.0))
 
     assert wire.timeouts == Timeouts(connect=2.0, idle=7.0)
 
@@ -201,6 +201,6 @@ async def test_the_sdk_lane_hands_the_timeouts_on(
     client, answers, seen = mocked
     answers.append({"status_code": 200, "content": b"{}"})
 
-    await post(SdkLane(client.with_options(timeout=1.0)), timeouts)
+    await post(SdkLane(client.with_options(timeout=1.0), CHAT), timeouts)
 
     assert seen[0].extensions["timeout"] == parts

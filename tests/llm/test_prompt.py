@@ -127,7 +127,7 @@ def test_settings_sort_the_options() -> None:
     settings = Settings.of({"temperature": 0.5, "seed": None, "timeout": 3, "max_retries": 1, "instructions": "brief"})
 
     assert settings.params == {"temperature": 0.5}
-    assert (settings.timeouts.total, settings.instructions) == (3, "brief")
+    assert (settings.timeouts.total, settings.system) == (3, {"role": "system", "content": "brief"})
     assert (settings.retry.max_retries, settings.retry.retry_for) == (1, inf)
     assert Settings.of({}).timeouts.total == 600
     assert (Settings.of({}).rank, Settings.of({"priority": "background"}).rank) == (None, BACKGROUND)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from support import FakeProvider, Simulate, completion, consume
+from support import FakeProvider, Given, Simulate, completion, consume
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Stopped
 from llm_fanout.llm.times import Timeouts
-from llm_fanout.llm.wire import Answer
 from llm_fanout.providers import Request
 
 SSE = {"Content-Type": "text/event-stream"}
@@ -38,16 +36,10 @@ class Streaming:
         self.asked = 0
         self.running = 0
 
-    @asynccontextmanager
-    async def open(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], timeouts: Timeouts
-    ) -> AsyncIterator[Answer]:
+    async def post(self, request: Request, timeouts: Timeouts) -> Given:
         self.asked += 1
         self.running += 1
-        try:
-            yield Answer(200, SSE, self._pieces(breaks=self.asked <= self.broken))
-        finally:
-            self.running -= 1
+        return _Answer(self, self._pieces(breaks=self.asked <= self.broken))
 
     async def _pieces(self, *, breaks: bool) -> AsyncIterator[bytes]:
         await asyncio.sleep(2)
@@ -62,11 +54,20 @@ class Streaming:
         yield event("three", "stop")
 
 
+class _Answer(Given):
+    def __init__(self, lane: Streaming, pieces: AsyncIterator[bytes]) -> None:
+        super().__init__(200, SSE, pieces)
+        self._lane = lane
+
+    async def close(self) -> None:
+        self._lane.running -= 1
+
+
 @pytest.fixture
 def lane(monkeypatch: pytest.MonkeyPatch) -> Streaming:
     """Where the requests of all clients go."""
     lane = Streaming()
-    monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place: lane)
+    monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form: lane)
     return lane
 
 

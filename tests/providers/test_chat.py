@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from llm_fanout.providers import ChatFormat, Event, ProviderError, Request, Schema
 from llm_fanout.providers.chat import wants_max_completion_tokens
 from llm_fanout.providers.reading import rows
+from llm_fanout.providers.writing import body_of
 from llm_fanout.results import ToolCall
 from llm_fanout.spending import Usage
 
@@ -69,7 +70,7 @@ def test_what_is_asked_is_sent_as_it_is() -> None:
         "extra_headers": {"x-a": "b"}, "extra_body": {"top_k": 5, "temperature": 1},
     }  # fmt: skip
 
-    body = CHAT.body(Request("gpt-4o", messages, params))
+    body = body_of(CHAT, Request("gpt-4o", messages, params))
 
     assert body == {
         "model": "gpt-4o",
@@ -99,7 +100,7 @@ def test_what_is_asked_is_sent_as_it_is() -> None:
 )
 def test_the_newer_name_of_the_bound(model: str, newer: bool) -> None:
     """OpenAI's reasoning models take max_completion_tokens only; other servers may not know it."""
-    body = CHAT.body(Request(model, ASK, {"max_tokens": 5}))
+    body = body_of(CHAT, Request(model, ASK, {"max_tokens": 5}))
 
     assert wants_max_completion_tokens(model) is newer
     assert body.get("max_completion_tokens") == (5 if newer else None)
@@ -110,14 +111,14 @@ def test_the_newer_name_wins() -> None:
     """Who says both means the one that the model knows."""
     both = {"max_tokens": 5, "max_completion_tokens": 6}
 
-    assert CHAT.body(Request("gpt-5", ASK, both)) == {"model": "gpt-5", "messages": ASK, "max_completion_tokens": 6}
+    assert body_of(CHAT, Request("gpt-5", ASK, both)) == {"model": "gpt-5", "messages": ASK, "max_completion_tokens": 6}
 
 
 def test_a_schema_is_the_servers_to_enforce() -> None:
     """Under OpenAI's name for it; nothing is said in words."""
     request = Request("m", ASK, schema=Schema.of(City))
 
-    enforced = CHAT.body(request)
+    enforced = body_of(CHAT, request)
 
     assert enforced["response_format"] == {
         "type": "json_schema",
@@ -128,7 +129,7 @@ def test_a_schema_is_the_servers_to_enforce() -> None:
 
 def test_a_stream_says_its_usage() -> None:
     """Without include_usage it would say none; other stream options stay."""
-    body = CHAT.body(Request("m", ASK, {"stream_options": {"include_obfuscation": False}}, stream=True))
+    body = body_of(CHAT, Request("m", ASK, {"stream_options": {"include_obfuscation": False}}, stream=True))
 
     assert (body["stream"], body["stream_options"]) == (True, {"include_obfuscation": False, "include_usage": True})
 

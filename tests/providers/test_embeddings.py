@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from llm_fanout import Rejected
 from llm_fanout.providers import EmbeddingsFormat, ProviderError, Request, Schema
+from llm_fanout.providers.writing import body_of
 from llm_fanout.spending import Usage
 
 EMBEDDINGS = EmbeddingsFormat()
@@ -33,7 +34,7 @@ def test_a_text_is_asked_for_as_numbers() -> None:
     """One text, with the parameters that there are."""
     params = {"dimensions": 3, "user": "u", "extra_headers": {"x": "y"}, "extra_body": {"input_type": "query"}}
 
-    assert EMBEDDINGS.body(Request("text-embedding-3-small", ASK, params)) == {
+    assert body_of(EMBEDDINGS, Request("text-embedding-3-small", ASK, params)) == {
         "model": "text-embedding-3-small",
         "input": "hello",
         "encoding_format": "float",
@@ -56,7 +57,7 @@ def test_a_text_is_asked_for_as_numbers() -> None:
 def test_what_it_cannot_take(request_: Request, match: str) -> None:
     """It is refused by name."""
     with pytest.raises(Rejected, match=match) as caught:
-        EMBEDDINGS.body(request_)
+        body_of(EMBEDDINGS, request_)
 
     assert caught.value.kind == "invalid"
 

@@ -20,6 +20,7 @@ from llm_fanout import Rejected
 from llm_fanout.providers import Event, MessagesFormat, ProviderError, Request, Schema
 from llm_fanout.providers.messages import MAX_TOKENS, VERSION
 from llm_fanout.providers.reading import rows
+from llm_fanout.providers.writing import body_of
 from llm_fanout.results import ToolCall
 from llm_fanout.spending import Usage
 
@@ -36,7 +37,7 @@ class Cities(BaseModel):
 
 
 def body(*messages: Any, **params: Any) -> dict[str, Any]:
-    return MESSAGES.body(Request("claude-haiku-4-5", messages or ASK, params))
+    return body_of(MESSAGES, Request("claude-haiku-4-5", messages or ASK, params))
 
 
 # How a request is written
@@ -290,8 +291,8 @@ def test_a_role_that_it_cannot_take() -> None:
 
 def test_a_schema_is_enforced_or_asked_for() -> None:
     """As the SDK sends it; in words where it leaves keys open."""
-    enforced = MESSAGES.body(Request("m", ASK, {"reasoning_effort": "low"}, Schema.of(City), stream=True))
-    asked = MESSAGES.body(Request("m", ASK, schema=Schema.of(Cities)))
+    enforced = body_of(MESSAGES, Request("m", ASK, {"reasoning_effort": "low"}, Schema.of(City), stream=True))
+    asked = body_of(MESSAGES, Request("m", ASK, schema=Schema.of(Cities)))
 
     schema = {"type": "object", "properties": {"name": {"type": "string", "title": "Name"}}, "required": ["name"]}
     wanted = {"type": "json_schema", "schema": schema | {"title": "City", "additionalProperties": False}}
@@ -339,7 +340,7 @@ def test_tool_calls_are_read() -> None:
 
     assert (reply.text, reply.finish_reason) == ("Let me look.", "tool_calls")
     assert reply.tool_calls == [
-        ToolCall("toolu_1", "weather", {"city": "Rome"}, '{"city": "Rome"}'),
+        ToolCall("toolu_1", "weather", {"city": "Rome"}, '{"city":"Rome"}'),
         ToolCall("", "", {}, "{}"),
     ]
 

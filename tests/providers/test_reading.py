@@ -23,6 +23,13 @@ def test_what_is_no_object_is_a_value_error(raw: bytes) -> None:
         reading.document(raw)
 
 
+def test_what_only_python_reads_is_read() -> None:
+    """Servers that are written in it send NaN and Infinity, and half a surrogate pair."""
+    answer = reading.document(b'{"logprob": NaN, "least": -Infinity, "text": "\\ud83d"}')
+
+    assert repr(answer) == repr({"logprob": float("nan"), "least": float("-inf"), "text": "\ud83d"})
+
+
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """There is no third way."""

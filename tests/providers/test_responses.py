@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from llm_fanout import Rejected
 from llm_fanout.providers import Event, ProviderError, Request, ResponsesFormat, Schema
 from llm_fanout.providers.reading import rows
+from llm_fanout.providers.writing import body_of
 from llm_fanout.results import ToolCall
 from llm_fanout.spending import Usage
 
@@ -31,7 +32,7 @@ class City(BaseModel):
 
 
 def body(*messages: Any, **params: Any) -> dict[str, Any]:
-    return RESPONSES.body(Request("gpt-5-mini", messages or ASK, params))
+    return body_of(RESPONSES, Request("gpt-5-mini", messages or ASK, params))
 
 
 # How a request is written
@@ -244,7 +245,7 @@ def test_a_schema_and_a_stream() -> None:
     """The schema is the text's format."""
     schema = Schema.of(City)
 
-    written = RESPONSES.body(Request("m", ASK, {"verbosity": "low"}, schema, stream=True))
+    written = body_of(RESPONSES, Request("m", ASK, {"verbosity": "low"}, schema, stream=True))
 
     wanted = {"type": "json_schema", "name": "City", "schema": schema.json, "strict": True}
     assert (written["text"], written["stream"]) == ({"format": wanted, "verbosity": "low"}, True)
