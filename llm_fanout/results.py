@@ -6,7 +6,7 @@ import json
 import os
 import reprlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
@@ -171,7 +171,7 @@ class Result(Generic[T_co]):
             "error": None if self.error is None else self.error.to_dict(),
             "model": self.model,
             "attempts": self.attempts,
-            "usage": asdict(self.usage),
+            "usage": self.usage._asdict(),
             "cost": self.cost,
             "latency": round(self.latency, 6),
             "queue_time": round(self.queue_time, 6),

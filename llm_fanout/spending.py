@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .hooks import hook
 
 Price = tuple[float, ...]  # USD per million tokens: input, output[, cached input]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the provider counted them; `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
 
     input_tokens: int = 0
@@ -18,7 +17,7 @@ class Usage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: Usage) -> Usage:  # type: ignore[override]  # no longer tuple: the sum
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
@@ -47,8 +46,7 @@ def cost_of(model: str, usage: Usage, request_size: int | None = None, price: Pr
     return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(NamedTuple):
     """Tokens that one model reported, by the size of the requests, for prices may depend on it.
 
     Attributes:

@@ -12,7 +12,7 @@ from .core.source import Source
 from .core.waits import Binding
 from .errors import Kind, Stopped
 from .results import Result
-from .spending import NO_USAGE, Price, Spending, Usage
+from .spending import Price, Spending, Usage
 from .summary import Summary
 
 LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
@@ -70,7 +70,7 @@ class Tally:
     _succeeded: int = 0
     _recent: Recent | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
-    _usage: dict[_Sort, tuple[int, Usage]] = field(default_factory=dict)
+    _sums: dict[_Sort, list[int]] = field(default_factory=dict)  # replies, and the tokens of each sort
     _sources: dict[Source, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
@@ -110,15 +110,22 @@ class Tally:
                 self._succeeded += 1
             else:
                 self._errors[result.error.kind] += 1
-            for spent in result.spending:
-                sort = spent.model, spent.request_size, spent.price
-                calls, usage = self._usage.get(sort, (0, NO_USAGE))
-                self._usage[sort] = calls + spent.calls, usage + spent.usage
+            for model, size, calls, usage, price in result.spending:
+                sums = self._sums.get((model, size, price))
+                if sums is None:
+                    sums = self._sums[model, size, price] = [0, 0, 0, 0, 0]
+                sums[0] += calls
+                for at, tokens in enumerate(usage, 1):
+                    if tokens:
+                        sums[at] += tokens
 
     def summary(self) -> Summary:
         """The numbers as of now."""
-        done, succeeded = self.done, self._succeeded
-        spending = [Spending(model, size, *sums, price) for (model, size, price), sums in list(self._usage.items())]
+        with self._lock:
+            done, succeeded = self.done, self._succeeded
+            spending = [
+                Spending(model, size, sums[0], Usage(*sums[1:]), price) for (model, size, price), sums in self._sums.items()
+            ]
         return Summary(
             total=self.total,
             done=done,

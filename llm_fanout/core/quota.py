@@ -65,6 +65,9 @@ class Quota:
         limits: What is stated of it.
         permits: Capacity that somebody else rations, if there is any.
         kin: Gives the other quotas that share its credential, or its endpoint.
+
+    Attributes:
+        counts_tokens: Whether the tokens of a cost matter.
     """
 
     __slots__ = (
@@ -81,6 +84,7 @@ class Quota:
         "adaptive",
         "breaker",
         "budget",
+        "counts_tokens",
         "gate",
         "kin",
         "pace",
@@ -150,11 +154,6 @@ class Quota:
     def stands_still_for(self) -> Binding | None:
         """What nothing at all starts for just now, while somebody waits: a told wait or an outage."""
         return self.waits.limit if self.waits.limit in ("gate", "outage") and self.slots.in_use <= 1 else None
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the tokens of a cost matter."""
-        return any(unit != REQUESTS for unit, _, _ in self._buckets)
 
     def limits(self) -> Limits:
         """The figures in force: what was stated, and what was learnt where nothing was."""
@@ -356,6 +355,7 @@ class Quota:
         if self.pace.bucket is not None:
             learnt.append((REQUESTS, self.pace.bucket, "requests"))
         self._buckets = (*self._stated, *learnt)
+        self.counts_tokens = any(unit != REQUESTS for unit, _, _ in self._buckets)
         self._scarce = _scarcity(self._buckets)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.job import Choice, Cost, Outcome
+from ..core.job import ONE_REQUEST, Choice, Cost, Outcome
 from ..core.quota import Quota
 from ..core.retry import Again, RetryPolicy
 from ..core.source import Source
@@ -17,13 +17,13 @@ from ..providers.request import Request
 from ..providers.schema import Schema, repair
 from ..quotas import Hold
 from ..results import Result
-from ..spending import NO_USAGE, Price, Spending
+from ..spending import NO_USAGE, Price, Spending, Usage
 from ..work import Timing
 from . import signals
 from .asking import Provider
 from .endpoint import Place
 from .heard import Heard, Tell
-from .prompt import Prompt, Settings
+from .prompt import Prompt, Settings, messages_of
 from .reactions import Flaw
 
 FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
@@ -70,98 +70,154 @@ class Route:
         return text if credential is None else credential.blot(text)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """Where a call may be asked at one time: one route, or several that are balanced by what each has left.
 
-    Attributes:
+    Args:
         routes: The routes.
         source: What their quotas are together.
     """
 
-    routes: Sequence[Route]
-    source: Source
+    __slots__ = ("_plain", "routes", "source")
 
-    def cost_of(self, request: Request) -> Cost:
-        """What one attempt reserves: the input's tokens, and the most (or else the likely) tokens of an answer."""
-        if not any(route.hold.quota.counts_tokens for route in self.routes):
-            return Cost()
+    def __init__(self, routes: Sequence[Route], source: Source) -> None:
+        self.routes = routes
+        self.source = source
+        self._plain = Choice(source)
+
+    def choice_for(self, request: Request) -> Choice:
+        """The step as a choice of a job, with what one attempt reserves: the input's tokens, and the most (or the likely)
+        tokens of an answer; where nobody counts tokens, nothing of that."""
+        for route in self.routes:
+            if route.hold.quota.counts_tokens:
+                return Choice(self.source, self._cost_of(request))
+        return self._plain
+
+    def _cost_of(self, request: Request) -> Cost:
         most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
         output = max(route.output.tokens for route in self.routes) if most is None else float(most)
         return Cost.of(float(request.input_tokens()), output)
 
 
-@dataclass(slots=True, eq=False)
-class PromptCall:
-    """One prompt of a run: its `Work`.
+class Plan:
+    """How prompts are asked: what all those of a run share that have the same options.
 
     Args:
-        prompt: As handed in.
-        id: Its own, or its position.
-        steps: Where it may be asked, one after another.
-        asked: What is asked; each route puts its own model in.
-        settings: How hard to try.
-        rank: How urgent it is.
-        api: What it is asked through, where that is not the endpoint's to say.
+        steps: Where they may be asked, one after another.
+        settings: What is sent besides the messages, and how hard to try.
+        rank: How urgent they are.
+        schema: What the answers have to fit, if anything.
+        api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
-
-    Raises:
-        Rejected: It needs more tokens than pass in a minute anywhere, so it could never start.
     """
 
-    prompt: Prompt
-    id: str | int
-    steps: Sequence[Step]
-    asked: Request
-    settings: Settings
-    rank: int
-    api: str | None = None
-    tell: Tell | None = None
-    choices: Sequence[Choice] = field(init=False)
-    _request: Request = field(init=False)  # `asked`, or the last repair of it
-    _route: Route | None = None  # the one that was asked last
-    _heard: Heard | None = None
-    _failed: bool = False  # whether anything has gone wrong yet
-    _instance: object = None  # of the schema
-    _spent: list[Spending] = field(default_factory=list)
+    __slots__ = ("_lone", "api", "model", "rank", "schema", "settings", "steps", "stream", "tell")
 
-    def __post_init__(self) -> None:
-        self._request = self.asked
-        choices = [Choice(step.source, step.cost_of(self.asked)) for step in self.steps]
-        self.choices = [each for each in choices if each.source.fits_ever(each.cost)]
-        if not self.choices:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        settings: Settings,
+        rank: int,
+        *,
+        schema: Schema[Any] | None = None,
+        api: str | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.steps = steps
+        self.settings = settings
+        self.rank = rank
+        self.schema = schema
+        self.api = api
+        self.tell = tell
+        self.stream = settings.stream or tell is not None
+        self.model = steps[0].routes[0].place.model  # as long as nobody else is asked
+        self._lone = steps[0].routes[0] if len(steps) == len(steps[0].routes) == 1 else None
+
+    def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
+        """What is asked with these messages."""
+        return Request(self.model, messages, self.settings.params, self.schema, self.stream)
+
+    def route_on(self, quota: Quota) -> Route:
+        """The route whose quota that is."""
+        if self._lone is not None:
+            return self._lone
+        return next(route for step in self.steps for route in step.routes if route.hold.quota is quota)
+
+    def choices_for(self, request: Request) -> Sequence[Choice]:
+        """Where `request` may be tried, and what each attempt reserves there.
+
+        Raises:
+            Rejected: It needs more tokens than pass in a minute anywhere, so it could never start.
+        """
+        choices = [step.choice_for(request) for step in self.steps]
+        fitting = [each for each in choices if each.cost is ONE_REQUEST or each.source.fits_ever(each.cost)]
+        if not fitting:
             cost = choices[0].cost
             raise Rejected(
                 f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
                 "in a minute; shorten the prompt, lower max_tokens or raise tpm",
                 kind="too_large",
             )
+        return fitting
+
+
+class PromptCall:
+    """One prompt of a run: its `Work`.
+
+    Args:
+        prompt: As handed in.
+        id: Its own, or its position.
+        plan: How it is asked.
+
+    Raises:
+        Rejected: It needs more tokens than pass in a minute anywhere.
+    """
+
+    # What most calls never have is not in the instance: there is one for each prompt.
+    _route: Route | None = None  # the one that was asked last
+    _heard: Heard | None = None
+    _failed = False  # whether anything has gone wrong yet
+    _instance: object = None  # of the schema
+    _spent: Sequence[Spending] = ()
+
+    def __init__(self, prompt: Prompt, id: str | int, plan: Plan) -> None:
+        self.prompt = prompt
+        self.id = id
+        self._plan = plan
+        self._asked = self._request = plan.request_for(messages_of(prompt, plan.settings))
+        self.choices = plan.choices_for(self._asked)
+
+    @property
+    def rank(self) -> int:
+        """How urgent it is."""
+        return self._plan.rank
 
     @property
     def retry(self) -> RetryPolicy:
         """How hard it tries."""
-        return self.settings.retry
+        return self._plan.settings.retry
 
     @property
     def timeout(self) -> float:
         """Seconds that one attempt may take."""
-        return self.settings.timeouts.total
+        return self._plan.settings.timeouts.total
 
     async def perform(self, quota: Quota) -> Outcome:
         """Ask once, on the route that `quota` is of."""
-        self._route = route = self._route_on(quota)
-        self._heard = heard = Heard(self.tell, first_try=not self._failed)
-        asked = self._request
-        request = Request(route.place.model, asked.messages, asked.params, asked.schema, asked.stream)
-        if request.schema is not None and not route.takes_schemas:
-            request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
-        outcome = await route.provider(self.api).ask(request, self.settings.timeouts, heard)
-        self._failed = self._failed or outcome.error is not None
-        self._tell_whole(outcome, heard)
+        plan = self._plan
+        self._route = route = plan.route_on(quota)
+        self._heard = heard = Heard(plan.tell, first_try=not self._failed)
+        request = self._request_on(route)
+        outcome = await route.provider(plan.api).ask(request, plan.settings.timeouts, heard)
+        if plan.tell is not None:
+            _tell_whole(outcome, heard)
         self._book(outcome, route, heard)
-        if self.asked.schema is not None:
-            outcome = self._checked(outcome, route, self.asked.schema, request)
-        return self._clean(outcome, route, heard)
+        if plan.schema is not None:
+            outcome = self._checked(outcome, route, plan.schema, request)
+        if outcome.error is None:
+            return outcome
+        self._failed = True
+        return self._clean(outcome, outcome.error, route, heard)
 
     def late(self) -> Outcome:
         """No answer within the timeout."""
@@ -169,7 +225,7 @@ class PromptCall:
         if route is None or heard is None:  # cut off before its first step
             return signals.timed_out(self.timeout)
         self._failed = True
-        self._spent.append(Spending.of(route.place.name, NO_USAGE, route.price))  # so many as nobody knows
+        self._spend(NO_USAGE, route)  # so many as nobody knows
         return _unrepeatable(signals.timed_out(self.timeout, heard.text), heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
@@ -185,7 +241,7 @@ class PromptCall:
             prompt=self.prompt,
             tag=self.prompt.tag,
             error=error,
-            model=(route or self.steps[0].routes[0]).place.name,
+            model=(route or self._plan.steps[0].routes[0]).place.name,
             endpoint="" if route is None else route.place.base_url,
             attempts=timing.attempts,
             spending=self._spent,
@@ -195,24 +251,18 @@ class PromptCall:
             ttft=None if heard is None else heard.first,
             inter_token=() if heard is None else heard.gaps,
             reply=b"" if reply is None else reply.raw or reply,
-            api="" if route is None or reply is None or not reply.raw else route.place.format(self.api).name,
+            api="" if route is None or reply is None or not reply.raw else route.place.format(self._plan.api).name,
             returned=self._instance if error is None else None,
         )
 
-    def _route_on(self, quota: Quota) -> Route:
-        return next(route for step in self.steps for route in step.routes if route.hold.quota is quota)
-
-    def _tell_whole(self, outcome: Outcome, heard: Heard) -> None:
-        """Who wants the pieces of an answer that came whole gets it as one."""
-        reply = outcome.value
-        if (
-            self.tell is not None
-            and outcome.error is None
-            and isinstance(reply, Reply)
-            and not heard.was_told
-            and reply.text
-        ):
-            heard.hear(reply.text)
+    def _request_on(self, route: Route) -> Request:
+        """What is asked there: in the words of its model, and of what its API knows."""
+        request, model = self._request, route.place.model
+        if request.model != model:
+            request = replace(request, model=model)
+        if request.schema is not None and not route.takes_schemas:
+            request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
+        return request
 
     def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
@@ -220,10 +270,13 @@ class PromptCall:
         if reply is None and outcome.used is not None:
             return  # refused: nothing was used
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
-        self._spent.append(Spending.of(route.place.name, usage, route.price))
+        self._spend(usage, route)
         if usage.output_tokens and outcome.error is None:
             route.output.learn(usage.output_tokens)
             outcome.pace = heard.seconds / usage.output_tokens
+
+    def _spend(self, usage: Usage, route: Route) -> None:
+        self._spent = (*self._spent, Spending.of(route.place.name, usage, route.price))
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""
@@ -237,7 +290,7 @@ class PromptCall:
         except ValueError as exc:
             if reply.finish_reason == "length":
                 return _flawed(outcome, reply, "length", f"the answer was cut at max_tokens and breaks its schema: {exc}")
-            self._request = repair(self.asked, reply.text, str(exc))
+            self._request = repair(self._asked, reply.text, str(exc))
             return self._asked_anew(_flawed(outcome, reply, "schema", f"the answer does not fit its schema: {exc}"))
         except Exception as exc:  # a validator of the user's: the answer was paid for, and is kept
             why = f"a validator of {schema.name} raised {type(exc).__name__}: {exc}; let it raise ValueError to ask again"
@@ -255,13 +308,12 @@ class PromptCall:
 
     def _asked_anew(self, outcome: Outcome) -> Outcome:
         """The outcome; the next request has another length."""
-        step = next(step for step in self.steps if self._route in step.routes)
-        outcome.next_cost = step.cost_of(self._request)
+        step = next(step for step in self._plan.steps if self._route in step.routes)
+        outcome.next_cost = step.choice_for(self._request).cost
         return outcome
 
-    def _clean(self, outcome: Outcome, route: Route, heard: Heard) -> Outcome:
+    def _clean(self, outcome: Outcome, error: Exception, route: Route, heard: Heard) -> Outcome:
         """The outcome, its error free of the key (some servers quote what they refuse) and with the text that came."""
-        error = outcome.error
         if not isinstance(error, CallError):
             return outcome
         outcome.error = error.reading(route.blot(error.message)).keeping(heard.text)
@@ -273,6 +325,13 @@ NATIVE_SCHEMA = re.compile(
     r"\A(?!.*invalid schema).*?(?:response_format|json_schema|text\.format|output_config|structured output)",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def _tell_whole(outcome: Outcome, heard: Heard) -> None:
+    """Who wants the pieces of an answer that came whole gets it as one."""
+    reply = outcome.value
+    if outcome.error is None and isinstance(reply, Reply) and not heard.was_told and reply.text:
+        heard.hear(reply.text)
 
 
 def _flawed(outcome: Outcome, reply: Reply, kind: Flaw, why: str) -> Outcome:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
 
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
-from ..providers.request import Request
 from ..providers.schema import Schema
 from ..quotas import quotas
 from ..results import Result
@@ -20,7 +20,7 @@ from ..scope import SCOPE, Scope, opened
 from ..summary import Summary
 from ..tally import Tally
 from ..work import Terms
-from .calls import PromptCall
+from .calls import Plan, PromptCall
 from .endpoint import Endpoint
 from .heard import Tell
 from .live_limits import LiveLimits
@@ -34,7 +34,6 @@ from .prompt import (
     RunOptions,
     Settings,
     check_options,
-    messages_of,
     prompt_of,
 )
 from .routes import NO_LIMITS, Routes, own_endpoints
@@ -333,27 +332,22 @@ class FanOut:
         rank = DEFAULT if scope is None or scope.rank is None else scope.rank
         ids: set[str | int] = set()
 
-        def open(index: int, item: object) -> PromptCall:
-            prompt = prompt_of(item)
-            claim_id(prompt, ids)
+        plan = partial(Plan, schema=schema, api=api, tell=tell)
+        shared_plan = plan(steps, shared, rank if shared.rank is None else shared.rank)
+
+        def plan_of(prompt: Prompt) -> Plan:
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
             own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            return PromptCall(
-                prompt,
-                index if prompt.id is None else prompt.id,
-                self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps,
-                Request(
-                    model="",
-                    messages=messages_of(prompt, settings),
-                    params=settings.params,
-                    schema=schema,
-                    stream=settings.stream or tell is not None,
-                ),
-                settings,
-                rank=rank if settings.rank is None else settings.rank,
-                api=api,
-                tell=tell,
-            )
+            its_steps = self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps
+            return plan(its_steps, settings, rank if settings.rank is None else settings.rank)
+
+        def open(index: int, item: object) -> PromptCall:
+            prompt = prompt_of(item)
+            if prompt.id is not None:
+                claim_id(prompt, ids)
+            is_plain = prompt.model is None and not prompt.options
+            id = index if prompt.id is None else prompt.id
+            return PromptCall(prompt, id, shared_plan if is_plain else plan_of(prompt))
 
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start

@@ -141,7 +141,7 @@ _Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a 
 
 async def _owned_session() -> _Owner:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
-    async with aiohttp.ClientSession(connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
 
 

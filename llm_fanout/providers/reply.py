@@ -10,7 +10,7 @@ from ..spending import Usage
 from .reading import encoded, mapping, text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each answer: frozen, it would take three times as long to make
 class Reply:
     """One answer: its text or its tool calls, why it ended, and what it used. `Reply("hello")` is a whole one.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DECLARATIONS = ("tools", "functions", "response_format")  # parameters that the model reads, and that are paid for as input
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each call: frozen, it would take three times as long to make
 class Request:
     """One call of a model.
 

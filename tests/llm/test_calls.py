@@ -9,8 +9,8 @@ import pytest
 
 from llm_fanout import Endpoint, FanOut, Limits, Prompt, Rejected
 from llm_fanout.core.retry import Again
-from llm_fanout.llm.calls import FIRST_GUESS, MEMORY, OutputGuess, PromptCall
-from llm_fanout.llm.prompt import Settings, messages_of
+from llm_fanout.llm.calls import FIRST_GUESS, MEMORY, OutputGuess, Plan, PromptCall
+from llm_fanout.llm.prompt import Settings
 from llm_fanout.llm.routes import Routes
 from llm_fanout.llm.wire import AiohttpWire
 from llm_fanout.providers import Reply, Request
@@ -25,8 +25,7 @@ async def mine(request: Request) -> Reply:
 def call_of(text: str, limits: Limits, **options: Any) -> PromptCall:
     routes = Routes([Endpoint("mine/x", provider=mine, limits=limits)], AiohttpWire())
     prompt, settings = Prompt(text), Settings.of(options)
-    request = Request("", messages_of(prompt, settings), settings.params)
-    return PromptCall(prompt, 0, routes.steps(None), request, settings, rank=1)
+    return PromptCall(prompt, 0, Plan(routes.steps(None), settings, rank=1))
 
 
 def test_a_call_that_is_cut_off_before_its_first_step() -> None:
@@ -37,7 +36,7 @@ def test_a_call_that_is_cut_off_before_its_first_step() -> None:
     result = call.result(0, outcome, Timing())
 
     assert (outcome.again, str(outcome.error)[:22]) == (Again.TRANSIENT, "no answer within 3 s; ")
-    assert (result.spending, result.cost, result.model, result.endpoint) == ([], None, "mine/x", "")
+    assert (result.spending, result.cost, result.model, result.endpoint) == ((), None, "mine/x", "")
 
 
 def test_a_call_reserves_what_it_may_use() -> None:
