@@ -24,6 +24,7 @@ ROWS = {
         "executor",
         "feed",
         "flow",
+        "loops",
         "nesting",
         "openings",
         "progress",
