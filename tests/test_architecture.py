@@ -213,6 +213,11 @@ def test_a_run_that_wants_text_imports_nothing_but_the_wire() -> None:
     which the price list would have to be imported for."""
     with Box(SimConfig(latency=0.01, jitter=0)) as box:
         heavy = heavy_after(f"""
+            import asyncio
+
+            async def consume(run):
+                return await run
+
             prompts = ["[[answer:x]]", "[[faults:500,ok]] [[answer:x]]", "[[fault:400]]", "[[fault:malformed]]"]
             for model, api, options in [
                 ("openai/gpt-5-mini", "chat", {{}}),
@@ -222,7 +227,9 @@ def test_a_run_that_wants_text_imports_nothing_but_the_wire() -> None:
                 ("gemini/gemini-2.5-flash", "chat", {{}}),
             ]:
                 endpoint = llm_fanout.Endpoint(model, base_url={box.url!r}, api_key="k", api=api)
-                report = llm_fanout.fan_out_sync(prompts, model=endpoint, max_retries=1, **options)
+                run = llm_fanout.fan_out(prompts, model=endpoint, max_retries=1, **options)
+                report = asyncio.run(consume(run))
+                assert repr(run).startswith("<Run: 4 calls in "), repr(report)
                 assert [result.text for result in report][:2] == ["x", "x"], report
                 assert len(report.failures) == 2 and report.summary.usage.output_tokens and report.quantile(0.5), report
         """)
