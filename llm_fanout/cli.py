@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import ConfigError, RunFailed
+from .loops import new_event_loop
 
 if TYPE_CHECKING:
     from .llm.endpoint import Endpoint
@@ -199,7 +200,8 @@ def main() -> None:
 def _consume(run: Run[str]) -> int:
     """Wait for `run`, come what may; its report has what was done. The exit code says how it ended."""
     try:
-        report = asyncio.run(_report_of(run))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            report = runner.run(_report_of(run))
     except KeyboardInterrupt:
         _say("interrupted; what was done is kept")
         return INTERRUPTED
@@ -246,9 +248,10 @@ async def _stdin_lines() -> AsyncIterator[bytes]:
         return
     stream = asyncio.StreamReader(limit=LONGEST_LINE)
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
-    while line := await stream.readline():
-        yield line
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
+    with closing(pipe):  # at its end, too: uvloop leaves it open, and cannot be closed itself then
+        while line := await stream.readline():
+            yield line
 
 
 def _endpoint(model: str, base_url: str | None, sim: str | None, stack: ExitStack) -> Endpoint:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
 from contextlib import nullcontext
+from dataclasses import replace
 from html import escape
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -114,7 +115,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
     def __repr__(self) -> str:
         if self._flow.loop is None:
             return "<Run: not started>"
-        return f"<Run: {str(self.summary).partition(chr(10))[0]}>"
+        unpriced = replace(self.summary, spending=())  # no price list is imported for one line that says no cost
+        return f"<Run: {str(unpriced).partition(chr(10))[0]}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>" if self._flow.loop is None else self.report._repr_html_()

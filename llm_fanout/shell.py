@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .core.quota import Quota
     from .engine import Engine
 
+TICK = 0.001  # the shortest wait, in seconds: uvloop rounds to milliseconds, and would spin for the last half of one
 SPARE = 64  # attempts that have ended which may still be queued for their timeouts
 
 
@@ -220,7 +221,8 @@ class Shell:
             return
         self._stop_timer()
         self._rings_at = at
-        self._timer = self.loop.call_later(max(0.0, at - clock.now()), self._ring)
+        wait = at - clock.now()
+        self._timer = self.loop.call_later(max(TICK, wait) if wait > 0 else 0.0, self._ring)
 
     def _stop_timer(self) -> None:
         self._rings_at = inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, TypeVar
@@ -72,6 +73,14 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
     provider = FakeProvider()
     monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form: provider)
     return provider
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def our_loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the loops come from that are ours to make; a test with this runs with uvloop, and as where it is missing."""
+    if request.param == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)  # importing it raises ImportError
+    return str(request.param)
 
 
 NUMBERS = count()

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
+from typing import cast
 
 import pytest
 
 import llm_fanout
+from llm_fanout.sim import Box, SimConfig
 
 PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
@@ -24,6 +27,7 @@ ROWS = {
         "executor",
         "feed",
         "flow",
+        "loops",
         "nesting",
         "openings",
         "progress",
@@ -188,12 +192,56 @@ def test_unknown_names_are_attribute_errors() -> None:
         _ = llm_fanout.nothing  # type: ignore[attr-defined]  # the mistake under test
 
 
+HEAVY = ("openai", "anthropic", "aiohttp", "httpx", "httpx2", "pydantic", "rich", "typer", "genai_prices")
+
+
+def heavy_after(code: str) -> list[str]:
+    """What is heavy and imported in a new process that has done `code`."""
+    script = f"import sys, llm_fanout\n{dedent(code)}\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return cast("list[str]", ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
 @pytest.mark.parametrize("use", ["llm_fanout.Executor", "import llm_fanout.providers"])
 def test_importing_the_package_imports_nothing_heavy(use: str) -> None:
     """`import llm_fanout`, an executor, and the formats need no SDK, no HTTP library, no pydantic and no rich."""
-    heavy = ("openai", "anthropic", "aiohttp", "httpx", "httpx2", "pydantic", "rich", "typer", "genai_prices")
-    code = f"import sys, llm_fanout; {use}; print([name for name in {heavy} if name in sys.modules])"
+    assert heavy_after(use) == []
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.strip() == "[]"
+def test_a_run_that_wants_text_imports_nothing_but_the_wire() -> None:
+    """Whoever answers: text, failures, tokens and times are read without the SDKs and pydantic. A cost is not asked for,
+    which the price list would have to be imported for."""
+    with Box(SimConfig(latency=0.01, jitter=0)) as box:
+        heavy = heavy_after(f"""
+            import asyncio
+
+            async def consume(run):
+                return await run
+
+            prompts = ["[[answer:x]]", "[[faults:500,ok]] [[answer:x]]", "[[fault:400]]", "[[fault:malformed]]"]
+            for model, api, options in [
+                ("openai/gpt-5-mini", "chat", {{}}),
+                ("openai/gpt-5-mini", "chat", {{"stream": True, "instructions": "Be brief."}}),
+                ("openai/gpt-5-mini", "responses", {{"progress": lambda summary: repr(summary.eta)}}),
+                ("anthropic/claude-haiku-4-5", "chat", {{}}),
+                ("gemini/gemini-2.5-flash", "chat", {{}}),
+            ]:
+                endpoint = llm_fanout.Endpoint(model, base_url={box.url!r}, api_key="k", api=api)
+                run = llm_fanout.fan_out(prompts, model=endpoint, max_retries=1, **options)
+                report = asyncio.run(consume(run))
+                assert repr(run).startswith("<Run: 4 calls in "), repr(report)
+                assert [result.text for result in report][:2] == ["x", "x"], report
+                assert len(report.failures) == 2 and report.summary.usage.output_tokens and report.quantile(0.5), report
+        """)
+
+    assert heavy == ["aiohttp"]
+
+
+def test_a_report_without_prices_is_printed_without_the_price_list() -> None:
+    """Nobody has a price for simulated answers: rows, text and cell need nothing that their run did not."""
+    heavy = heavy_after("""
+        report = llm_fanout.fan_out_sync(["[[latency:0]]"], model="sim/x")
+        report.to_dicts(), str(report), report._repr_html_()
+    """)
+
+    assert heavy == ["aiohttp"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from llm_fanout import cli
+from llm_fanout import Report, Run, cli
 from llm_fanout.sim import Box, SimConfig
 from llm_fanout.sim.faults import FAULTS
 
@@ -229,6 +230,23 @@ def piped(send: Callable[[Any], None], tmp_path: Path) -> tuple[int, list[dict[s
     return code[0], rows_of(out)
 
 
+def test_a_command_runs_on_a_loop_of_ours(prompts: Path, monkeypatch: pytest.MonkeyPatch, our_loops: str) -> None:
+    """uvloop's where that is installed, else asyncio's."""
+    used: list[str] = []
+
+    async def report_of(run: Run[str]) -> Report[str]:
+        used.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+        return await run
+
+    monkeypatch.setattr(cli, "_report_of", report_of)
+
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST)
+
+    assert result.exit_code == 0
+    assert used == [our_loops]
+
+
+@pytest.mark.usefixtures("our_loops")
 def test_standard_input_is_read_as_it_comes(tmp_path: Path) -> None:
     """Rows from a pipe are asked while the pipe is still open."""
 
@@ -243,6 +261,7 @@ def test_standard_input_is_read_as_it_comes(tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == ["0", "1", "2"]
 
 
+@pytest.mark.usefixtures("our_loops")
 def test_standard_input_fails_at_the_row_and_keeps_what_is_done(tmp_path: Path) -> None:
     """A bad row of a pipe ends the run with exit code 2; the answers before it are written."""
 
@@ -278,6 +297,7 @@ def test_no_standard_input_at_all() -> None:
     assert ended.value.code == 0
 
 
+@pytest.mark.usefixtures("our_loops")
 def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line without end ends the run; what was done is written."""
     monkeypatch.setattr(cli, "LONGEST_LINE", 1_000)
@@ -291,6 +311,7 @@ def test_a_source_that_breaks_is_exit_code_1(tmp_path: Path, monkeypatch: pytest
     assert [row["text"] for row in rows] == ["kept"]
 
 
+@pytest.mark.usefixtures("our_loops")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     """Interrupted, it writes the rows that were there, and ends with exit code 130."""
     path, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"

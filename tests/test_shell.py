@@ -41,6 +41,26 @@ def test_each_timeout_ends_at_its_own_instant(simulate: Simulate[Any]) -> None:
         assert errors == [f"late after {seconds} s"]
 
 
+def test_a_timer_that_rings_early_does_not_spin(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loop that rounds to milliseconds, as uvloop does, each start takes one more ring at the most."""
+    asked: list[float] = []
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        exact = loop.call_later
+
+        def rounded(delay: float, *rest: Any, **options: Any) -> asyncio.TimerHandle:
+            asked.append(delay)
+            return exact(round(delay, 3) if len(asked) < 1_000 else delay, *rest, **options)
+
+        monkeypatch.setattr(loop, "call_later", rounded)
+        executor = Executor(rate=Limits(rpm=60 / 0.0104, burst=1))
+        return len((await consume(executor.map(asyncio.sleep, [0] * 20))).successes)
+
+    assert simulate(main) == 20
+    assert len(asked) <= 2 * 20
+
+
 def test_equal_timeouts_end_in_the_order_of_their_starts(simulate: Simulate[Any]) -> None:
     """Calls that begin one after another have each their whole time."""
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..core.stated import Limits
+from ..loops import new_event_loop
 from ..results import Report
 from ..run import Run
 from ..summary import Summary
@@ -110,7 +111,7 @@ class _LoopThread:
 
     def _main(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
         # Not asyncio.Runner: that waits for the default executor in a new thread, which an ending interpreter refuses.
-        loop = asyncio.new_event_loop()
+        loop = new_event_loop()
         try:
             loop.run_until_complete(self._until_enough(ready))
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,11 +21,40 @@ from llm_fanout.llm import background
 from llm_fanout.sim import Box, SimConfig
 
 
+@pytest.fixture(autouse=True)
+def thread(our_loops: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[background._LoopThread]:
+    """A thread for each test, once with either kind of loop."""
+    monkeypatch.setattr(background, "_current", None)
+    thread = background._thread()
+    yield thread
+    thread.stop()
+    atexit.unregister(thread.stop)
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """A quick provider."""
     with Box(SimConfig(latency=0.01, jitter=0)) as box:
         yield Endpoint("sim/sync", base_url=box.url)
+
+
+def test_the_thread_has_a_loop_of_ours(thread: background._LoopThread, our_loops: str) -> None:
+    """uvloop's where that is installed, for code that uses the twin chose no loop; else asyncio's."""
+
+    async def say_where(request: object) -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    report = fan_out_sync(["anything"], model=Endpoint("own/x", provider=say_where))
+
+    assert report.values[0].partition(".")[0] == our_loops
+
+
+def test_threads_share_it(endpoint: Endpoint) -> None:
+    """Any number of threads may wait for runs of their own at once."""
+    with ThreadPoolExecutor(8) as pool:
+        reports = list(pool.map(lambda name: fan_out_sync([f"[[answer:{name}]]"] * 5, model=endpoint), range(8)))
+
+    assert [report.values for report in reports] == [[str(name)] * 5 for name in range(8)]
 
 
 def test_ctrl_c_brings_the_report_along(endpoint: Endpoint) -> None:
@@ -97,9 +128,11 @@ def test_stopping_cancels_what_still_runs(endpoint: Endpoint) -> None:
     assert thread.loop.is_closed()
 
 
-def test_the_interpreter_ends_without_a_word() -> None:
+def test_the_interpreter_ends_without_a_word(our_loops: str) -> None:
     """A script that used the twin and an open client ends at once, with nothing on standard error."""
     script = "from llm_fanout import fan_out_sync; print(fan_out_sync(['[[answer:x]] [[latency:0]]'], model='sim/x').values)"
+    if our_loops == "asyncio":
+        script = f"import sys; sys.modules['uvloop'] = None; {script}"
 
     done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True)
 

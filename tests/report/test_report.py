@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Unavailable, Usage
 from llm_fanout.report.bar import _says, bar
-from llm_fanout.spending import Spending
+from llm_fanout.spending import NO_USAGE, Spending
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
 
@@ -163,12 +164,21 @@ def test_html_of_a_small_report_and_of_a_summary() -> None:
     assert Summary(attempts=1)._repr_html_().count("<table ") == 1
 
 
+def looked_up() -> None:
+    """Return when the bar knows the prices."""
+    for thread in threading.enumerate():
+        if thread.name == "llm_fanout.prices":
+            thread.join()
+
+
 def test_the_bar_shows_where_things_stand() -> None:
     """Done, total, in flight, failed, cost and time left; it is taken down at the end."""
     screen = io.StringIO()
     draw = bar(Console(file=screen, force_terminal=True, width=120))
     spending = [Spending("openai/gpt-4o-mini", 0, 1, Usage(10**6, 10**6))]
 
+    draw(Summary(total=10, done=2, failed=1, in_flight=5, eta=4.4, spending=spending))
+    looked_up()
     draw(Summary(total=10, done=3, failed=1, in_flight=5, eta=4.2, spending=spending))
     draw(Summary(total=10, done=10))
 
@@ -201,6 +211,36 @@ def test_a_cell_has_one_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         '<progress max="10" value="3"></progress> 3/10, 0 ms, 5 in flight, 4.2 s left, 1 failed',
         '<progress max="10" value="10"></progress> 10/10, 3 s, 0 in flight, 1 failed',
     ]
+
+
+def test_the_bar_does_not_wait_for_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It draws in the event loop of the calls, and the price list takes a second to import: the cost of a model that is new
+    is looked up in another thread, and shown when it is there."""
+    screen = io.StringIO()
+    draw = bar(Console(file=screen, force_terminal=True, width=120))
+    imported = threading.Event()
+    looking: set[str] = set()
+
+    def rates(model: str, size: int) -> tuple[float, float, float]:
+        looking.add(threading.current_thread().name)
+        assert imported.wait(30)
+        return 1.0, 1.0, 1.0
+
+    monkeypatch.setattr("llm_fanout.spending.hook", lambda name: rates)
+    spending = [Spending("openai/a", 0, 1, NO_USAGE), Spending("openai/b", 0, 1, Usage(3, 4))]
+
+    draw(Summary(total=10, done=1, spending=spending[:1]))
+    draw(Summary(total=10, done=2, spending=spending))
+    draw(Summary(total=10, done=3, spending=spending))
+    before = screen.getvalue()
+    looked_in = set(looking)
+    imported.set()
+    looked_up()
+    draw(Summary(total=10, done=10, spending=spending))
+
+    assert "$" not in before
+    assert looked_in <= {"llm_fanout.prices"}
+    assert "$7.00" in screen.getvalue()
 
 
 def test_the_bar_ends_once() -> None:
