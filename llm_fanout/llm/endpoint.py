@@ -16,6 +16,7 @@ from ..hooks import hook
 from ..providers.vendors import VENDORS, Vendor
 from ..quotas import QuotaKey
 from .credential import Credential, Key
+from .proxies import proxy_to
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -104,6 +105,7 @@ class Place:
         formats: How its APIs are written and read, by name.
         api: The one that prompts are asked through.
         quota: Which quota its calls use.
+        proxy: The URL of the proxy through which it is reached; None for none, and where a ready client decides.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Place:
     formats: Mapping[str, Format] = field(repr=False)
     api: str
     quota: QuotaKey
+    proxy: str | None = field(default=None, repr=False)
 
     def format(self, api: str | None = None) -> Format:
         """How `api` is written and read here, by default that of prompts.
@@ -133,7 +136,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
     """Find out what `endpoint` leaves open, from the environment variables that the SDKs read.
 
     Raises:
-        ConfigError: The provider is not known, or there is no key for it.
+        ConfigError: The provider is not known, there is no key for it, or it is behind a proxy of an unknown kind.
     """
     provider, slash, model = endpoint.model.partition("/")
     if not slash or not model:
@@ -150,6 +153,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         )
     if endpoint.client is not None:
         return _ready(endpoint, model, vendor, endpoint.client)
+    embedded = provider == "sim" and endpoint.base_url is None
     base_url, key = _embedded(endpoint) if provider == "sim" else _own(endpoint, vendor, environ)
     base_url = base_url.rstrip("/")
     more = {header: environ[name] for name, header in vendor.headers_in.items() if environ.get(name)}
@@ -162,6 +166,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         formats=vendor.formats,
         api=endpoint.api,
         quota=_quota_of(endpoint, base_url, key if isinstance(key, str) else "", model),
+        proxy=None if embedded else proxy_to(base_url),  # what runs in this process is no proxy's to reach
     )
 
 

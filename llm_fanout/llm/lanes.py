@@ -32,6 +32,7 @@ class WireLane:
     def __init__(self, wire: Wire, place: Place, form: Format) -> None:
         self._wire = wire
         self._url = place.base_url + form.path
+        self._proxy = place.proxy
         self._credential = place.credential
         self._writer = Writer(form)
         self._same = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
@@ -43,7 +44,7 @@ class WireLane:
         headers = await self._with_key()
         if own := request.params.get("extra_headers"):
             headers = {**headers, **own}
-        return await self._wire.send(self._url, headers, body, timeouts)
+        return await self._wire.send(self._url, headers, body, timeouts, self._proxy)
 
     async def _with_key(self) -> Mapping[str, str]:
         if self._credential is None:

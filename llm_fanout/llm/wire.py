@@ -15,6 +15,7 @@ from typing import Protocol
 import aiohttp
 
 from .times import Timeouts
+from .trust import trust
 
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
@@ -45,8 +46,10 @@ class Answer(Protocol):
 class Wire(Protocol):
     """Anything that carries a request."""
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Answer:
-        """POST `body`."""
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, proxy: str | None = None
+    ) -> Answer:
+        """POST `body`, through the proxy of that URL, if any."""
 
 
 class ReplyTooLarge(Exception):
@@ -82,12 +85,18 @@ class AiohttpWire:
     def __init__(self) -> None:
         self._open: dict[_Place, tuple[_Owner, aiohttp.ClientSession]] = {}
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Answer:
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, proxy: str | None = None
+    ) -> Answer:
         """POST `body` over the running loop's connections. Redirects are not followed: they would carry the key along."""
         here = os.getpid(), asyncio.get_running_loop()
         _, session = self._open.get(here) or await self._opened(here)
         bounds = _bounds(timeouts.connect, timeouts.idle)
-        return _AiohttpAnswer(await session.post(url, data=body, headers=headers, timeout=bounds, allow_redirects=False))
+        trusted = True if proxy is None and url.startswith("http:") else trust()
+        response = await session.post(
+            url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
+        )
+        return _AiohttpAnswer(response)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; the next `send` opens new ones."""
@@ -141,7 +150,8 @@ _Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a 
 
 async def _owned_session() -> _Owner:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
-    async with aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    # aiohttp's trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
 
 

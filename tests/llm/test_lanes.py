@@ -42,7 +42,9 @@ class FakeWire:
     def __init__(self) -> None:
         self.sent: list[tuple[str, Mapping[str, str], Any]] = []
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Given:
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, proxy: str | None = None
+    ) -> Given:
         self.sent.append((url, headers, json.loads(body)))
         self.timeouts = timeouts
         return answer_of(418, {"a": "b"}, b"some ", b"bytes")

@@ -8,6 +8,7 @@ import os
 import socket
 import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -113,6 +114,19 @@ async def test_redirects_are_not_followed(wire: AiohttpWire, server: Server) -> 
 
     assert status == 307
     assert server.requests == []
+
+
+async def test_the_users_netrc_changes_nothing(
+    wire: AiohttpWire, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A login for the same host, meant for other programs, is neither sent nor in the way of the key."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    await post(wire, f"{server.url}/echo")
+
+    assert server.requests[0][0]["Authorization"] == "Bearer key"
 
 
 async def test_a_cancelled_call_hangs_up(wire: AiohttpWire, server: Server) -> None:
