@@ -6,18 +6,17 @@ still cancels cleanly; its pool is not limited here, because the schedule is wha
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
 
+from .connections import Connections
+from .per_loop import PerLoop
 from .times import Timeouts
 from .trust import trust
 
-KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
 
 
@@ -76,21 +75,16 @@ async def read_all(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> by
 
 
 class AiohttpWire:
-    """The wire over aiohttp: one session for each event loop that uses it, opened on first use.
-
-    A session lives in an async generator that is only referenced from here. asyncio closes such a generator when its loop
-    shuts down and when it is collected; so a client that is forgotten, or outlives its loop, leaks no connection.
-    """
+    """The wire over aiohttp: one session for each event loop that uses it, opened on first use."""
 
     def __init__(self) -> None:
-        self._open: dict[_Place, tuple[_Owner, aiohttp.ClientSession]] = {}
+        self._sessions = PerLoop(_session)
 
     async def send(
         self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, proxy: str | None = None
     ) -> Answer:
         """POST `body` over the running loop's connections. Redirects are not followed: they would carry the key along."""
-        here = os.getpid(), asyncio.get_running_loop()
-        _, session = self._open.get(here) or await self._opened(here)
+        session = await self._sessions.here()
         bounds = _bounds(timeouts.connect, timeouts.idle)
         trusted = True if proxy is None and url.startswith("http:") else trust()
         response = await session.post(
@@ -100,17 +94,7 @@ class AiohttpWire:
 
     async def aclose(self) -> None:
         """Close the running loop's connections; the next `send` opens new ones."""
-        owner, _ = self._open.pop((os.getpid(), asyncio.get_running_loop()), (None, None))
-        if owner is not None:
-            await owner.aclose()
-
-    async def _opened(self, here: _Place) -> tuple[_Owner, aiohttp.ClientSession]:
-        for place in list(self._open):  # a copy, and one step each: other threads add theirs
-            if place[1].is_closed():
-                self._open.pop(place, None)
-        owner = _owned_session()
-        opened = self._open[here] = owner, await anext(owner)
-        return opened
+        await self._sessions.aclose()
 
 
 class _AiohttpAnswer:
@@ -144,15 +128,9 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
         yield chunk
 
 
-_Owner = AsyncGenerator[aiohttp.ClientSession]
-_Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a fork, connections are the parent's alone
-
-
-async def _owned_session() -> _Owner:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
+def _session() -> aiohttp.ClientSession:
     # aiohttp's trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield session
+    return aiohttp.ClientSession(connector=Connections(), cookie_jar=aiohttp.DummyCookieJar())
 
 
 @lru_cache(maxsize=64)

@@ -83,9 +83,7 @@ async def post(wire: AiohttpWire, url: str) -> tuple[int, Any, bytes]:
 
 async def session_of(wire: AiohttpWire) -> aiohttp.ClientSession:
     """The one that the wire uses here and now."""
-    here = os.getpid(), asyncio.get_running_loop()
-    _, session = wire._open.get(here) or await wire._opened(here)
-    return session
+    return await wire._sessions.here()
 
 
 async def test_a_request_and_its_answer(wire: AiohttpWire, server: Server) -> None:
@@ -192,7 +190,7 @@ def test_sessions_end_with_their_loops() -> None:
         gc.collect()
 
     assert [session.closed for session in sessions] == [True, True, True]
-    assert len(wire._open) == 1
+    assert len(wire._sessions._open) == 1
 
 
 async def test_silence_is_bounded_apart(wire: AiohttpWire, server: Server) -> None:

@@ -1,0 +1,54 @@
+"""The connections of one event loop: aiohttp's pool, with a pace at which it opens, and the order in which it uses again.
+
+How many there may be is not decided here: each belongs to a call that is under way, and the schedule says how many are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
+DNS_TTL = 30  # seconds for which new connections go to the same addresses; as the JVM (networkaddress.cache.ttl)
+
+# A server of asyncio's lets 100 wait to be accepted (create_server's backlog; nginx 511), and drops the next, which is tried
+# again after a second (RFC 6298, 2.1). At this pace it has 20 ms to look, and our own loop is not held up either: opening
+# takes some 100 us each, so that 1,000 in one step would be 0.1 s.
+OPENED_PER_SECOND = 5_000.0
+OPENED_AT_ONCE = 50  # before the pace counts
+
+
+class Connections(aiohttp.TCPConnector):
+    """A pool without a bound that opens at a pace, and uses again what was used last.
+
+    So those that are not needed any more are left to grow old, and the server is less likely to have dropped what is taken.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL)
+        self._next_at = 0.0  # the loop's time at which the next may be opened, were there none at once
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """One that is idle, or None when one may be opened: aiohttp asks here first, and opens where there is none."""
+        idle = self._conns.get(key)
+        if not idle:
+            await self._paced()
+            idle = self._conns.get(key)  # one may have come back meanwhile
+        if idle:
+            idle.rotate(1)  # aiohttp takes them from the left, and puts them back on the right
+        return await super()._get(key, traces)
+
+    async def _paced(self) -> None:
+        """Wait until one more may be opened. Who is cancelled meanwhile leaves a gap, and that is all."""
+        now = self._loop.time()
+        at = max(self._next_at, now - OPENED_AT_ONCE / OPENED_PER_SECOND)
+        self._next_at = at + 1.0 / OPENED_PER_SECOND
+        if at > now:
+            await asyncio.sleep(at - now)

@@ -1,0 +1,54 @@
+"""One of a kind for each event loop: connections live and end with theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """What `opened` gives, once for each event loop that asks, opened on first use and closed when the loop shuts down.
+
+    Each lives in an async generator that is only referenced from here. asyncio closes such a generator when its loop shuts
+    down and when it is collected; so what is forgotten, or outlives its loop, leaks no connection.
+
+    Args:
+        opened: Gives a context manager that does not wait when it is entered: two calls would open two.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self._opened = opened
+        self._open: dict[_Place, tuple[AsyncGenerator[T], T]] = {}
+
+    async def here(self) -> T:
+        """The running loop's."""
+        here = os.getpid(), asyncio.get_running_loop()
+        found = self._open.get(here)
+        return found[1] if found is not None else await self._open_at(here)
+
+    async def aclose(self) -> None:
+        """Close the running loop's; who asks after that gets a new one."""
+        owner, _ = self._open.pop((os.getpid(), asyncio.get_running_loop()), (None, None))
+        if owner is not None:
+            await owner.aclose()
+
+    async def _open_at(self, here: _Place) -> T:
+        for place in list(self._open):  # a copy, and one step each: other threads add theirs
+            if place[1].is_closed():
+                self._open.pop(place, None)
+        owner = self._owned()
+        opened = await anext(owner)
+        self._open[here] = owner, opened
+        return opened
+
+    async def _owned(self) -> AsyncGenerator[T]:
+        async with self._opened() as opened:
+            yield opened
+
+
+_Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a fork, connections are the parent's alone

@@ -1,0 +1,188 @@
+"""The pool over real sockets: how many it opens, how fast, and which it uses again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+from aiohttp import web
+from support import Simulate
+
+from llm_fanout import clock
+from llm_fanout.llm.connections import Connections
+from llm_fanout.llm.times import Timeouts
+from llm_fanout.llm.wire import AiohttpWire
+
+
+class Server:
+    """It answers when it is told to, and knows its connections by the port of whoever opened them."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.ports: list[int] = []  # of each request
+        self.port_of: dict[str, int] = {}
+        self.waiting: dict[str, asyncio.Event] = {}
+        self.open = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        name = (await request.read()).decode()
+        self.ports.append(request.transport.get_extra_info("peername")[1])
+        self.port_of[name] = self.ports[-1]
+        if name:
+            self.open += 1
+            try:
+                await self.waiting.setdefault(name, asyncio.Event()).wait()
+            finally:
+                self.open -= 1
+        return web.Response(body=b"answer")
+
+    def let(self, name: str) -> None:
+        """Answer what was asked by that name."""
+        self.waiting.setdefault(name, asyncio.Event()).set()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """The server on a free port of 127.0.0.1."""
+    server = Server()
+    app = web.Application()
+    app.router.add_post("/", server.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1_000).start()
+    server.url = f"http://localhost:{runner.addresses[0][1]}/"
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[AiohttpWire]:
+    """A wire that is closed at the end."""
+    wire = AiohttpWire()
+    yield wire
+    await wire.aclose()
+
+
+async def post(wire: AiohttpWire, server: Server, name: str = "") -> bytes:
+    answer = await wire.send(server.url, {}, name.encode(), Timeouts())
+    try:
+        return await answer.read()
+    finally:
+        await answer.close()
+
+
+async def until(condition: Any) -> None:
+    """Let the loop turn until it is so."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def at_work(*calls: Coroutine[Any, Any, bytes]) -> list[asyncio.Task[bytes]]:
+    return [asyncio.ensure_future(call) for call in calls]
+
+
+async def test_what_was_used_last_is_used_next(wire: AiohttpWire, server: Server) -> None:
+    """The others grow old, and are closed; the server is less likely to have dropped the one that is taken."""
+    calls = at_work(*(post(wire, server, name) for name in "abc"))
+    await until(lambda: server.open == 3)
+    port_of_b = server.port_of["b"]
+    for name, call in zip("cab", (calls[2], calls[0], calls[1]), strict=True):
+        server.let(name)
+        await call
+    for _ in range(3):
+        await post(wire, server)
+
+    assert server.ports[3:] == [port_of_b] * 3
+
+
+async def test_no_more_are_opened_than_are_needed(
+    wire: AiohttpWire, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that waits for its turn to open one takes one that came back meanwhile."""
+    turn, waits = asyncio.Event(), 0
+
+    async def paced(self: Connections) -> None:
+        nonlocal waits
+        waits += 1
+        if waits > 1:
+            await turn.wait()
+
+    monkeypatch.setattr(Connections, "_paced", paced)
+    first, second = at_work(post(wire, server, "a"), post(wire, server))
+    await until(lambda: server.open == 1 and waits == 2)
+    server.let("a")
+    await first
+    turn.set()
+    await second
+
+    assert len(set(server.ports)) == 1
+
+
+def test_a_burst_is_opened_at_a_pace(simulate: Simulate[list[float]]) -> None:
+    """Of 1,000 that are wanted at once 50 are opened at once, and 5,000 a second then; after a rest it is the same."""
+
+    async def burst() -> list[float]:
+        opened: list[float] = []
+        async with Connections() as pool:
+
+            async def one(start: float) -> None:
+                await pool._paced()
+                opened.append(clock.now() - start)
+
+            for _ in range(2):
+                await asyncio.gather(*(one(clock.now()) for _ in range(1_000)))
+                await asyncio.sleep(1.0)
+        return opened
+
+    opened = simulate(burst)
+
+    for each in (opened[:1_000], opened[1_000:]):
+        assert sum(at == 0 for at in each) == pytest.approx(50, abs=1)
+        assert max(each) == pytest.approx(0.19, abs=0.001)
+
+
+async def test_a_name_is_looked_up_once(wire: AiohttpWire, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all connections of a burst together."""
+    looked_up: list[object] = []
+    look_up = socket.getaddrinfo
+
+    def counted(host: Any, *args: Any, **kwargs: Any) -> Any:
+        looked_up.append(host)
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", counted)
+    calls = at_work(*(post(wire, server, "a") for _ in range(60)))
+    await until(lambda: server.open == 60)
+    server.let("a")
+    await asyncio.gather(*calls)
+
+    assert looked_up == ["localhost"]
+    assert len(set(server.ports)) == 60
+
+
+async def test_cancelled_calls_leave_nothing_open(wire: AiohttpWire, server: Server) -> None:
+    """At whatever step of opening, sending or waiting they are cancelled, and the pool goes on."""
+    before = len(asyncio.all_tasks())
+    calls: list[asyncio.Task[bytes]] = []
+    for _ in range(10):
+        calls += at_work(*(post(wire, server, "never") for _ in range(30)))
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+    await until(lambda: server.open == 150)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await until(lambda: server.open == 0)
+    session = await wire._sessions.here()
+    pool = session.connector
+
+    assert pool is not None
+    assert (len(pool._acquired), sum(map(len, pool._conns.values()))) == (0, 0)
+    assert await post(wire, server) == b"answer"
+    assert len(asyncio.all_tasks()) <= before + 2
