@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..core.job import Cost, Outcome
 from ..errors import CallError, Rejected
 from ..providers.format import Assembler, Format
 from ..providers.reply import ProviderError, Reply
 from ..providers.request import Request
-from ..providers.sse import events
+from ..providers.sse import Event, SseParser
 from . import outcomes, signals
 from .credential import awaited
 from .heard import Heard
 from .lanes import Lane
 from .times import Timeouts
-from .wire import Answer, counted
+from .wire import REPLY_LIMIT, Answer, ReplyTooLarge
 
 if TYPE_CHECKING:
     from .endpoint import Function
@@ -106,24 +105,76 @@ class _Stalled(Exception):
 
 
 async def _follow(chunks: AsyncIterator[bytes], assembler: Assembler, silence: float, hear: Callable[[str], object]) -> None:
-    """Feed `assembler` with a stream until its end; raises _Stalled, and what the assembler raises."""
-    time = asyncio.get_running_loop().time
+    """Feed `assembler` with a stream until its end; raises _Stalled, ReplyTooLarge, and what the assembler raises."""
+    parser, size = SseParser(), 0
     try:
-        async with asyncio.timeout(silence) as limit, aclosing(events(counted(chunks))) as stream:
-            async for event in stream:
-                if assembler.is_over:
-                    continue
-                if piece := assembler.feed(event):
-                    hear(piece)
-                if assembler.is_over:
-                    limit.reschedule(time() + LINGER)
-                elif event.name != PING:
-                    limit.reschedule(time() + silence)
+        async with asyncio.timeout(None) as limit:
+            with _Watch(limit, silence) as watch:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > REPLY_LIMIT:
+                        raise ReplyTooLarge(f"the reply has more than {REPLY_LIMIT} bytes")
+                    if assembler.is_over:
+                        continue
+                    if _feed(assembler, parser.feed(chunk), hear):
+                        watch.put_off()
+                    if assembler.is_over:
+                        watch.end_in(LINGER)
     except TimeoutError as exc:
         if not limit.expired():
             raise
         if not assembler.is_over:
             raise _Stalled from exc
+
+
+def _feed(assembler: Assembler, events: Iterable[Event], hear: Callable[[str], object]) -> bool:
+    """Whether there was a sign of life among `events`, which go to `assembler` until the answer is over."""
+    is_alive = False
+    for event in events:
+        if assembler.is_over:
+            break
+        if piece := assembler.feed(event):
+            hear(piece)
+        is_alive = is_alive or event.name != PING
+    return is_alive
+
+
+class _Watch:
+    """Lets `limit` expire after `silence` seconds without a sign of life.
+
+    Its timer is not set anew by each sign: it looks at the last one when it rings.
+    """
+
+    def __init__(self, limit: asyncio.Timeout, silence: float) -> None:
+        self._limit = limit
+        self._silence = silence
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> Self:
+        self._set(self._silence)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._timer.cancel()
+
+    def put_off(self) -> None:
+        """Wait as long again."""
+        self._until = self._loop.time() + self._silence
+
+    def end_in(self, seconds: float) -> None:
+        """Wait so long, and no longer."""
+        self._timer.cancel()
+        self._set(seconds)
+
+    def _set(self, seconds: float) -> None:
+        self._until = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._until, self._look)
+
+    def _look(self) -> None:
+        if self._loop.time() >= self._until:
+            self._limit.reschedule(self._until)
+        else:
+            self._timer = self._loop.call_at(self._until, self._look)
 
 
 PING = "ping"  # Anthropic's sign of life; a stream of nothing else is no answer

@@ -21,7 +21,7 @@ from .reply import ProviderError, Reply
 from .request import Request
 from .responses import ResponsesFormat
 from .schema import Schema, repair
-from .sse import Event, SseParser, events
+from .sse import Event, SseParser
 
 __all__ = [
     "FORMATS",
@@ -38,7 +38,6 @@ __all__ = [
     "Schema",
     "SseParser",
     "ToolCall",
-    "events",
     "repair",
 ]
 

@@ -14,7 +14,7 @@ from ..results import ToolCall
 from ..spending import Usage
 from . import reading
 from .format import APART, extras
-from .growing import Growing
+from .growing import Growing, is_idempotent
 from .reading import mapping, rows, text
 from .reply import ProviderError, Reply
 from .request import Request
@@ -61,7 +61,10 @@ class ChatFormat:
         _refuse_error(answer)
         if "choices" not in answer:
             raise ValueError("a chat completion has choices")
-        choice = next(iter(rows(answer["choices"])), {})
+        choices = rows(answer["choices"])
+        for each in choices:
+            _refuse_failure(each)
+        choice = next(iter(choices), {})
         message = mapping(choice.get("message"))
         return Reply(
             text=reading.text_of(message.get("content")),
@@ -84,18 +87,18 @@ class ChatFormat:
 
 
 class ChatAssembler:
-    """Puts chunks of a chat completion together."""
+    """Puts chunks of a chat completion together.
+
+    Nearly all of them add to the first choice's text, and say nothing else that the one before has not said: such a text
+    is only appended, for merging would do no more.
+    """
 
     def __init__(self) -> None:
         self.is_over = False
-        self._text = StringIO()
         self._head: dict[str, Any] = {}
         self._choices: dict[int, Growing] = {}
-
-    @property
-    def text(self) -> str:
-        """The text of the first choice so far."""
-        return self._text.getvalue()
+        self._text = StringIO()  # of the first choice
+        self._merged: _Besides | None = None  # with a text that is in there; None where more has to be merged each time
 
     def feed(self, event: Event) -> str:
         """Take one chunk; gives the text that it adds to the first choice."""
@@ -105,10 +108,16 @@ class ChatAssembler:
         if not event.data.strip():
             return ""  # some servers keep a connection alive with it
         chunk = reading.document(event.data)
+        choices = chunk.pop("choices", None)
         _refuse_error(chunk)
-        choices = rows(chunk.pop("choices", None))
-        self._head.update({name: value for name, value in chunk.items() if value is not None})
-        return "".join([self._add(choice) for choice in choices])
+        for name, value in chunk.items():
+            if value is not None:
+                self._head[name] = value
+        piece, besides = _text_in(choices)
+        if besides is None or besides != self._merged:
+            return self._merge(rows(choices), besides)
+        self._text.write(piece)
+        return piece
 
     def whole(self) -> bytes:
         """A chat completion of what came so far."""
@@ -116,14 +125,35 @@ class ChatAssembler:
         head = {name: value for name, value in self._head.items() if name != "obfuscation"}
         return reading.encoded({**head, "object": "chat.completion", "choices": choices})
 
+    def _merge(self, choices: list[dict[str, Any]], besides: _Besides | None) -> str:
+        added = "".join([self._add(choice) for choice in choices])
+        self._merged = None
+        if besides is not None and all(map(is_idempotent, besides)):
+            self._merged = besides
+            self._text = self._choices[0].text_at("message", "content")
+        return added
+
     def _add(self, choice: dict[str, Any]) -> str:
+        _refuse_failure(choice)
         index = choice.pop("index", 0)
         index = index if isinstance(index, int) else 0
         delta = mapping(choice.pop("delta", None))
         self._choices.setdefault(index, Growing()).merge({**choice, "message": delta})
-        added = reading.text_of(delta.get("content")) if index == 0 else ""
-        self._text.write(added)
-        return added
+        return reading.text_of(delta.get("content")) if index == 0 else ""
+
+
+_Besides = tuple[dict[str, Any], dict[str, Any]]  # the other fields of a choice, and those of its delta
+
+
+def _text_in(choices: object) -> tuple[str, _Besides | None]:
+    """The text that a chunk adds to the first choice, and what else it says of it; None if it says anything of others."""
+    if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):
+        choice = choices[0].copy()
+        delta = choice.pop("delta", None)
+        if choice.pop("index", 0) == 0 and isinstance(delta, dict) and isinstance(delta.get("content"), str):
+            delta = delta.copy()
+            return delta.pop("content"), (choice, delta)
+    return "", None
 
 
 def response_format(schema: Schema[Any]) -> dict[str, Any]:
@@ -144,9 +174,12 @@ def _refuse_error(answer: Mapping[str, Any]) -> None:
         raise ProviderError(answer["error"])
     if answer.get("object") == "error":
         raise ProviderError(answer)  # the older shape of vLLM, and of servers built on it
-    for choice in rows(answer.get("choices")):
-        if choice.get("error"):
-            raise ProviderError(choice["error"])  # OpenRouter: the model behind it failed on the way
+
+
+def _refuse_failure(choice: Mapping[str, Any]) -> None:
+    """Raise the error that a choice carries, if it does: at OpenRouter, when the model behind it failed on the way."""
+    if choice.get("error"):
+        raise ProviderError(choice["error"])
 
 
 def _tool_call(call: Mapping[str, Any]) -> ToolCall:

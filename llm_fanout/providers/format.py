@@ -67,10 +67,6 @@ class Assembler(Protocol):
     def is_over(self) -> bool:
         """Whether the end was said: nothing more is to come."""
 
-    @property
-    def text(self) -> str:
-        """The answer's text so far."""
-
     def feed(self, event: Event) -> str:
         """Take the next event; gives the text that it adds, "" for none.
 

@@ -17,6 +17,11 @@ WHOLE = frozenset(
 DEPTH = 8  # levels that are joined; deltas of today have 4, and what lies deeper is taken as it is
 
 
+def is_idempotent(delta: Mapping[str, Any]) -> bool:
+    """Whether merging `delta` once more would change nothing."""
+    return all(value is None or (name in WHOLE and isinstance(value, str)) for name, value in delta.items())
+
+
 class Growing:
     """A JSON object put together from deltas. Appending to a text does not copy it."""
 
@@ -39,6 +44,11 @@ class Growing:
                 self._child(name, _Entries).extend(value, depth - 1)
             else:
                 fields[name] = value
+
+    def text_at(self, name: str, *inside: str) -> StringIO:
+        """Where the text under these names grows: what is written there is appended, until a delta says something else."""
+        text: StringIO = self._child(name, Growing).text_at(*inside) if inside else self._child(name, StringIO)
+        return text
 
     def value(self) -> dict[str, Any]:
         """The object so far."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from io import StringIO
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -327,23 +326,15 @@ class MessagesAssembler:
 
     def __init__(self) -> None:
         self.is_over = False
-        self._text = StringIO()
         self._head: dict[str, Any] = {}
         self._blocks: dict[int, Growing] = {}
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._text.getvalue()
 
     def feed(self, event: Event) -> str:
         """Take one event; gives the text that it adds. Pings, and kinds that are not known yet, add nothing."""
         said = reading.document(event.data)
         _refuse_error(said)
         take = _EVENTS.get(text(said.get("type")))
-        added = take(self, said) if take else ""
-        self._text.write(added)
-        return added
+        return take(self, said) if take else ""
 
     def whole(self) -> bytes:
         """The message of what came so far."""

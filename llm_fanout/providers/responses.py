@@ -6,7 +6,6 @@ Sources, read 2026-11: openai SDK 3.57, `types/responses`; OpenAI, "Migrate to t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from itertools import takewhile
 from typing import Any
 
@@ -285,15 +284,9 @@ class ResponsesAssembler:
 
     def __init__(self) -> None:
         self.is_over = False
-        self._text = StringIO()
         self._head: Mapping[str, Any] = {}
         self._items: dict[int, Growing] = {}
         self._done: dict[int, Mapping[str, Any]] = {}
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._text.getvalue()
 
     def feed(self, event: Event) -> str:
         """Take one event; gives the text that it adds."""
@@ -309,9 +302,7 @@ class ResponsesAssembler:
             self._head = said["response"]
         self.is_over = self.is_over or kind in _ENDS
         self._change(kind, said)
-        added = text(said.get("delta")) if kind == TEXT_DELTA else ""
-        self._text.write(added)
-        return added
+        return text(said.get("delta")) if kind == TEXT_DELTA else ""
 
     def whole(self) -> bytes:
         """The response as the server sent it last, with the items that came so far if it had none in it."""

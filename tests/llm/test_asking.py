@@ -14,6 +14,7 @@ from support import Given, Simulate, answer_of, completion
 from llm_fanout import BadReply, CallError, Endpoint, FanOut, RateLimited, Rejected, Unavailable
 from llm_fanout.core.job import Cost, Outcome
 from llm_fanout.core.retry import Again
+from llm_fanout.llm import asking
 from llm_fanout.llm.asking import LINGER, STREAM_SILENCE, FunctionProvider, HttpProvider
 from llm_fanout.llm.endpoint import place_of
 from llm_fanout.llm.heard import Heard
@@ -147,8 +148,9 @@ async def test_the_end_need_not_be_said_twice() -> None:
     """A finish reason is enough where a server leaves [DONE] out; what follows [DONE] is not read."""
     without = await ask(answer_of(200, SSE, *HELLO[:-1]))
     beyond = await ask(answer_of(200, SSE, *HELLO, b"data: {no json\n\n"))
+    at_once = await ask(answer_of(200, SSE, b"".join([*HELLO, b"data: {no json\n\n"])))
 
-    assert (without.error, beyond.error) == (None, None)
+    assert (without.error, beyond.error, at_once.error) == (None, None, None)
 
 
 async def test_an_error_answer_to_a_stream_is_read_as_one() -> None:
@@ -210,6 +212,23 @@ async def test_a_cut_connection_keeps_what_came() -> None:
     outcome = await ask(Given(200, SSE, chunks()))
 
     assert (kind_of(outcome), partial_of(outcome)) == ("connection", "hel")
+
+
+async def test_a_stream_is_counted_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never ends costs so many bytes, and keeps what came."""
+    monkeypatch.setattr(asking, "REPLY_LIMIT", 10_000)
+    taken = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield chunk("x" * 1000)
+
+    outcome = await ask(Given(200, SSE, chunks()))
+
+    assert "more than 10000 bytes" in str(outcome.error)
+    assert (partial_of(outcome), taken) == ("x" * 8000, 9)
 
 
 async def test_a_foreign_timeout_is_not_taken_for_a_stall() -> None:

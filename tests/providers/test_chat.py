@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from llm_fanout.providers import ChatFormat, Event, ProviderError, Request, Schema
 from llm_fanout.providers.chat import wants_max_completion_tokens
-from llm_fanout.providers.reading import rows
+from llm_fanout.providers.growing import Growing
+from llm_fanout.providers.reading import rows, text_of
 from llm_fanout.providers.writing import body_of
 from llm_fanout.results import ToolCall
 from llm_fanout.spending import Usage
@@ -257,7 +258,7 @@ def test_a_stream_is_the_answer_that_was_not_streamed() -> None:
     assembler.feed(Event("[DONE]"))
 
     assert added == ["", "hel", "lo", "", ""]
-    assert (over, assembler.is_over, assembler.text) == (False, True, "hello")
+    assert (over, assembler.is_over) == (False, True)
     assert json.loads(assembler.whole()) == completion()
     assert CHAT.read(assembler.whole()).usage == Usage(11, 7, 3, 2)
     assert ChatCompletion.model_validate_json(assembler.whole())
@@ -307,10 +308,49 @@ def test_other_choices_are_kept_apart() -> None:
     other["choices"][0]["index"] = 1
     odd = chunk({"content": "!"}, "stop")
     odd["choices"][0]["index"] = "zero"
-    assembler = fed(other, chunk({"content": "first"}), odd)
+    assembler = CHAT.assembler()
 
-    assert assembler.text == "first!"
+    added = [assembler.feed(Event(json.dumps(each))) for each in (other, chunk({"content": "first"}), odd)]
+
+    assert added == ["", "first", "!"]
     assert [each["message"]["content"] for each in json.loads(assembler.whole())["choices"]] == ["first!", "other"]
+
+
+SAID = st.sampled_from([None, "", "a", "b", 0, {"content": ["x"]}, ["x"]])
+DELTAS = st.dictionaries(st.sampled_from(["content", "content", "role", "refusal"]), SAID) | st.just({"content": "a"})
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 0, 1, None]),
+        "delta": DELTAS,
+        "finish_reason": SAID,
+        "logprobs": SAID,
+        "x": SAID,
+    },
+)
+
+
+@given(st.lists(st.lists(CHOICES, max_size=2) | CHOICES.map(lambda choice: [choice])))
+def test_pieces_that_are_only_appended_make_no_difference(chunks: list[list[dict[str, Any]]]) -> None:
+    """The answer is what merging every chunk gives, whatever comes between pieces of plain text."""
+    merged: dict[int, Growing] = {}
+    texts = []
+    for choice in [choice for choices in chunks for choice in choices]:
+        fields = {name: value for name, value in choice.items() if name not in ("index", "delta")}
+        merged.setdefault(choice.get("index") or 0, Growing()).merge({**fields, "message": choice.get("delta", {})})
+        if not choice.get("index"):
+            texts.append(text_of(choice.get("delta", {}).get("content")))
+    assembler = CHAT.assembler()
+
+    added = [assembler.feed(Event(json.dumps({"choices": choices}))) for choices in chunks]
+
+    nothing = {"finish_reason": None, "logprobs": None}
+    message = {"role": "assistant", "content": None, "refusal": None}
+    assert "".join(added) == "".join(texts)
+    assert json.loads(assembler.whole())["choices"] == [
+        {**nothing, **each, "index": index, "message": {**message, **each["message"]}}
+        for index, each in sorted((index, growing.value()) for index, growing in merged.items())
+    ]
 
 
 def test_a_stream_that_broke_off_has_no_finish_reason() -> None:

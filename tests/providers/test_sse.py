@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_fanout.providers.sse import Event, SseParser, events
+from llm_fanout.providers.sse import Event, SseParser
 
 
 def parsed(*chunks: bytes) -> list[Event]:
@@ -28,6 +26,18 @@ def parsed(*chunks: bytes) -> list[Event]:
         (b"data: a\ndata: b\ndata\n\n", [Event("a\nb\n")]),
         (b"event: ping\ndata: {}\n\ndata: x\n\n", [Event("{}", "ping"), Event("x")]),
         (b"event: ping\n\ndata: x\n\n", [Event("x")]),
+        (b"data: a\n\ndata: b\n\ndata: c\n\n", [Event("a"), Event("b"), Event("c")]),
+        (b"data: a\n\ndata: b\ndata: c\n\n", [Event("a"), Event("b\nc")]),
+        (b"data: a\n\n: b\n\ndata: c\n\n", [Event("a"), Event("c")]),
+        (b"data: a\n\n\ndata: b\n\n", [Event("a"), Event("b")]),
+        (b"data: \n\ndata: a\n\n", [Event(""), Event("a")]),
+        (b"event: x\ndata: a\n\nevent: y\ndata: b\n\n", [Event("a", "x"), Event("b", "y")]),
+        (b"event: x\r\ndata: a\r\n\r\nevent: y\r\ndata: b\r\n\r\n", [Event("a", "x"), Event("b", "y")]),
+        (b"event: \ndata: a\n\n", [Event("a")]),
+        (b"event: x\nid: 1\ndata: a\n\n", [Event("a", "x")]),
+        (b"event: x\nid: 1\n\nevent: y\nid: 2\ndata: a\n\n", [Event("a", "y")]),
+        (b"event: x\ndata: a\n\ndata: b\n\n", [Event("a", "x"), Event("b")]),
+        (b"event: x\ndata: a\ndata: b\n\n", [Event("a\nb", "x")]),
         (b"event\ndata: x\n\n", [Event("x")]),
         (b": keep-alive\n\n: again\n\n", []),
         (b"id: 7\nretry: 10\nunknown: x\ndata: y\n\n", [Event("y")]),
@@ -46,6 +56,7 @@ def test_the_rules_of_the_standard(stream: bytes, expected: list[Event]) -> None
 
 
 FRAGMENTS = [b"data: ", b"event: ", b":", b"\r", b"\n", b"\r\n", b"\n\n", "é€😀".encode(), b"x", b"\xef\xbb\xbf", b"id: 1"]
+FRAGMENTS += [b"data: x\n\n", b"event: e\ndata: y\n\n", b"data: x\r\n\r\n"]
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS)).map(b"".join), st.data())
@@ -57,7 +68,21 @@ def test_chunks_make_no_difference(stream: bytes, data: st.DataObject) -> None:
     assert parsed(*chunks) == parsed(stream) == parsed(*[bytes([byte]) for byte in stream])
 
 
-@pytest.mark.parametrize("stream", [b"data: \xff\n\n", b": \xc3\n\n", b"data: \xed\xa0\x80\n"])
+def test_what_is_whole_may_follow_what_was_cut() -> None:
+    """In any chunk: the mark of the beginning is one only there, and an event's end may be cut as well."""
+    chunks = [
+        b"\xef\xbb\xbfdata: a\n\n",
+        b"data: b\n\n",
+        b"data: c\n",
+        b"\ndata: d\n\n",
+        b"\xef\xbb\xbfdata: e\n\n",
+        b"data: f\r\n\r",
+    ]
+
+    assert parsed(*chunks, b"\n", b"data: g\n\n") == [Event(each) for each in "abcdfg"]
+
+
+@pytest.mark.parametrize("stream", [b"data: \xff\n\n", b"event: \xff\ndata: x\n\n", b": \xc3\n\n", b"data: \xed\xa0\x80\n"])
 def test_what_is_no_utf8_is_an_error(stream: bytes) -> None:
     """Bytes are not guessed at."""
     with pytest.raises(ValueError, match="utf-8"):
@@ -77,26 +102,7 @@ def test_the_largest_size_is_of_one_event() -> None:
     """A stream of any length passes, and so do comments."""
     parser = SseParser(limit=20)
 
-    chunks = [b"data: 1234", b"567890\n\n", b": keep alive\n"] * 100
+    chunks = [b"data: 1234", b"567890\n\n", b": keep alive\n", b"data: 1234\n\ndata: 5678\n\n"] * 100
+    found = [event.data for chunk in chunks for event in parser.feed(chunk)]
 
-    assert [event for chunk in chunks for event in parser.feed(chunk)] == [Event("1234567890")] * 100
-
-
-async def test_events_of_a_stream() -> None:
-    """Each event comes with the chunk that ends it."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for chunk in (b"data: a\n\nda", b"ta: b\n", b"\ndata: c"):
-            yield chunk
-
-    assert [event async for event in events(chunks())] == [Event("a"), Event("b")]
-
-
-async def test_events_have_a_limit() -> None:
-    """The limit is the caller's to say."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b"data: " + b"x" * 50
-
-    with pytest.raises(ValueError, match="more than 40 bytes"):
-        await anext(events(chunks(), limit=40))
+    assert found == ["1234567890", "1234", "5678"] * 100
