@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..providers.format import Format
@@ -71,7 +72,8 @@ class SdkLane:
         body = body_of(self._form, request)
         # Not compressed: httpx2 would unpack a bomb before it could be counted.
         headers = {**(request.params.get("extra_headers") or {}), RAW: "stream", "Accept-Encoding": "identity"}
-        options = {"headers": headers, "timeout": _sdk_timeout(timeouts), "follow_redirects": False}
+        bounds = _bounds(timeouts.connect, timeouts.idle)
+        options = {"headers": headers, "timeout": bounds, "follow_redirects": False}
         try:
             raw = await self._client.post(self._form.path, cast_to=object, body=body, options=options)
         except Exception as exc:
@@ -91,7 +93,7 @@ class _SdkAnswer:
     def __init__(self, response: Any) -> None:
         self._response = response
         self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = _plain(response.headers.raw)
 
     @property
     def chunks(self) -> AsyncIterator[bytes]:
@@ -106,12 +108,21 @@ class _SdkAnswer:
         await self._response.aclose()
 
 
+def _plain(raw: Sequence[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """Headers in lower case; of several of one name the first, and decoded as on the wire.
+
+    Three looks into those of httpx2 cost as much as this, and a dozen names are looked for in every answer.
+    """
+    return {name.lower().decode("latin-1"): value.decode("utf-8", "surrogateescape") for name, value in reversed(raw)}
+
+
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _sdk_timeout(timeouts: Timeouts) -> Any:
+@lru_cache(maxsize=64)
+def _bounds(connect: float, idle: float | None) -> Any:
     """The same for the SDK. The whole is bounded by the attempt, and waiting for its pool is no fault of the server."""
     from openai import Timeout
 
-    return Timeout(None, connect=timeouts.connect, read=timeouts.idle)
+    return Timeout(None, connect=connect, read=idle)

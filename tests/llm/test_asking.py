@@ -22,7 +22,7 @@ from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import FORMATS, Reply, Request
 
 REQUEST = Request("gpt-x", [{"role": "user", "content": "hello"}], stream=True)
-SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
+SSE = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 def chunk(text: str = "", finish: str | None = None, **more: Any) -> bytes:
@@ -116,7 +116,7 @@ async def test_a_server_may_answer_as_a_whole() -> None:
     """Asked for a stream, some do not: the answer is as good, and nothing is known of when it came."""
     heard = Heard()
 
-    outcome = await ask(answer_of(200, {"Content-Type": "application/json"}, json.dumps(completion("hi")).encode()), heard)
+    outcome = await ask(answer_of(200, {"content-type": "application/json"}, json.dumps(completion("hi")).encode()), heard)
 
     assert (outcome.error, heard.first) == (None, None)
 

@@ -106,6 +106,17 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     assert json.loads(seen[0].content)["top_k"] == 7
 
 
+async def test_headers_are_read_as_on_the_wire(mocked: tuple[AsyncOpenAI, list[Any], list[Any]]) -> None:
+    """Names in lower case, of several of one name the first, and bytes that are no text do no harm."""
+    client, answers, _ = mocked
+    headers = [(b"Retry-After", b"7"), (b"retry-after", b"9"), (b"X-Odd", b"\xff")]
+    answers.append({"status_code": 429, "headers": headers, "content": b"{}"})
+
+    _, got, _ = await post(SdkLane(client, CHAT))
+
+    assert (got["retry-after"], got["x-odd"]) == ("7", "\udcff")
+
+
 async def test_a_key_that_changes_is_asked_for_each_time() -> None:
     """An async function gives the one that is valid now; none that was seen is shown."""
     keys = iter(["sk-first-0123456789", "sk-first-0123456789", "sk-second-0123456789"])
