@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..providers.format import Format
 from ..providers.request import Request
 from ..providers.writing import Writer, body_of
-from .endpoint import Place
+from .endpoint import Place, joined
 from .times import Timeouts
 from .wire import Answer, Wire, read_all
 
@@ -35,7 +35,7 @@ class WireLane:
         self._url = place.base_url + form.path
         self._credential = place.credential
         self._writer = Writer(form)
-        self._same = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
+        self._same = joined({"Content-Type": "application/json", "Accept": "application/json"}, place.headers)
         self._headers: tuple[Mapping[str, str], Mapping[str, str]] = {}, self._same  # those of a key, and all with them
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
@@ -43,7 +43,7 @@ class WireLane:
         body = self._writer.write(request)
         headers = await self._with_key()
         if own := request.params.get("extra_headers"):
-            headers = {**headers, **own}
+            headers = joined(headers, own)
         return await self._wire.send(self._url, headers, body, timeouts)
 
     async def _with_key(self) -> Mapping[str, str]:
@@ -52,7 +52,7 @@ class WireLane:
         keys, headers = self._headers
         now = await self._credential.headers()
         if now is not keys:
-            headers = {**self._same, **now}
+            headers = joined(now, self._same)
             self._headers = now, headers
         return headers
 
