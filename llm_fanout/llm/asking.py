@@ -14,6 +14,7 @@ from ..providers.format import Assembler, Format
 from ..providers.reply import ProviderError, Reply
 from ..providers.request import Request
 from ..providers.sse import events
+from ..results import Via
 from . import outcomes, signals
 from .credential import awaited
 from .heard import Heard
@@ -29,7 +30,13 @@ LINGER = 1.0  # seconds in which the end of the connection may follow that of th
 
 
 class Provider(Protocol):
-    """Whoever answers a request."""
+    """Whoever answers a request.
+
+    Attributes:
+        via: What carries it there, as `Result.via` says it.
+    """
+
+    via: Via
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """Try once: a Reply as the outcome's value, or why there is none. Only CancelledError is raised."""
@@ -46,6 +53,7 @@ class HttpProvider:
     def __init__(self, lane: Lane, form: Format) -> None:
         self._lane = lane
         self._form = form
+        self.via: Via = lane.via
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """POST once."""
@@ -81,6 +89,8 @@ class HttpProvider:
 
 class FunctionProvider:
     """A function of the user."""
+
+    via: Via = "function"
 
     def __init__(self, function: Function) -> None:
         self._function = function

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..providers.format import Format
 from ..providers.request import Request
 from ..providers.writing import Writer, body_of
+from ..results import Via
 from .endpoint import Place, joined
 from .times import Timeouts
 from .wire import Answer, Wire, read_all
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class Lane(Protocol):
-    """A way to send requests in one format."""
+    """A way to send requests in one format.
+
+    Attributes:
+        via: What it is, in a word for `Result.via`.
+    """
+
+    via: Via
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """POST `request`: what came back, an error answer too, which is to be closed.
@@ -29,6 +36,8 @@ class Lane(Protocol):
 
 class WireLane:
     """Over the wire."""
+
+    via: Via = "wire"
 
     def __init__(self, wire: Wire, place: Place, form: Format) -> None:
         self._wire = wire
@@ -59,6 +68,8 @@ class WireLane:
 
 class SdkLane:
     """Through a ready client of an SDK, whose own retries are switched off: ours are the only ones."""
+
+    via: Via = "sdk"
 
     def __init__(self, client: Client, form: Format) -> None:
         self._client: Any = client.with_options(max_retries=0, timeout=None)

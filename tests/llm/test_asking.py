@@ -39,6 +39,8 @@ HELLO = [chunk("hel"), chunk("lo"), chunk(finish="stop"), DONE]
 class FakeLane:
     """Gives one answer, and notes what was sent."""
 
+    via = "wire"
+
     def __init__(self, answer: Given) -> None:
         self.answer = answer
         self.sent: list[Request] = []
@@ -288,6 +290,7 @@ async def test_a_functions_reply_is_kept_as_it_is() -> None:
         result = await fan.call("x")
 
     assert (result.value, result.finish_reason, result.response) == ("hi", "stop", None)
+    assert result.via == "function"
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,8 @@ def test_what_was_recorded_is_what_it_is_called(met: Met) -> None:
 
     assert failed == set(FAULTED) - {NO_FAULT}
     assert all(result.text for (case, _), result in met.items() if case.fault == NO_FAULT)
+
+
+def test_each_result_says_what_carried_it(met: Met) -> None:
+    """Our wire or the SDK, failed calls included."""
+    assert {(lane == "wire", result.via) for (_, lane), result in met.items()} == {(True, "wire"), (False, "sdk")}

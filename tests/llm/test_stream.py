@@ -30,6 +30,8 @@ class Streaming:
         open: Answers that are under way.
     """
 
+    via = "wire"
+
     def __init__(self) -> None:
         self.broken = 0
         self.silent = False
