@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 Metric = Literal["latency", "queue_time", "service_time", "ttft", "inter_token"]
+Via = Literal["wire", "sdk", "function", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Result(Generic[T_co]):
         error: Why the call failed; None if it did not.
         model: The model as asked for, with its provider; empty for an Executor.
         endpoint: The base URL that answered; empty for an Executor.
+        via: What carried the last attempt: "wire" (ours), "sdk" (of a ready client), "function"; empty if there was none.
         attempts: How many times the call was tried.
         spending: Tokens of every attempt that reported some, failed ones included; what `usage` and `cost` are read from.
         queue_time: Seconds from handed in to done that were not `service_time`: waiting and earlier attempts.
@@ -86,6 +88,7 @@ class Result(Generic[T_co]):
     error: CallError | None = None
     model: str = ""
     endpoint: str = ""
+    via: Via = ""
     attempts: int = 0
     spending: Sequence[Spending] = ()
     queue_time: float = 0.0

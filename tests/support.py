@@ -109,6 +109,8 @@ class FakeProvider:
         answers: (status, headers, body) to give first, in their order.
     """
 
+    via = "wire"
+
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds
         self.asked: list[tuple[float, str]] = []

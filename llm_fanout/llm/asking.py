@@ -13,6 +13,7 @@ from ..providers.format import Assembler, Format
 from ..providers.reply import ProviderError, Reply
 from ..providers.request import Request
 from ..providers.sse import Event, SseParser
+from ..results import Via
 from . import outcomes, signals
 from .credential import awaited
 from .heard import Heard
@@ -28,7 +29,13 @@ LINGER = 1.0  # seconds in which the end of the connection may follow that of th
 
 
 class Provider(Protocol):
-    """Whoever answers a request."""
+    """Whoever answers a request.
+
+    Attributes:
+        via: What carries it there, as `Result.via` says it.
+    """
+
+    via: Via
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """Try once: a Reply as the outcome's value, or why there is none. Only CancelledError is raised."""
@@ -45,6 +52,7 @@ class HttpProvider:
     def __init__(self, lane: Lane, form: Format) -> None:
         self._lane = lane
         self._form = form
+        self.via: Via = lane.via
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """POST once."""
@@ -80,6 +88,8 @@ class HttpProvider:
 
 class FunctionProvider:
     """A function of the user."""
+
+    via: Via = "function"
 
     def __init__(self, function: Function) -> None:
         self._function = function
@@ -182,7 +192,7 @@ PING = "ping"  # Anthropic's sign of life; a stream of nothing else is no answer
 
 def _is_stream(answer: Answer) -> bool:
     """Whether it came as it was asked for: some servers answer as a whole, and errors always do."""
-    return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("Content-Type", "")
+    return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("content-type", "")
 
 
 def _of_exception(exc: Exception) -> Outcome:

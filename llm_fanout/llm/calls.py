@@ -16,7 +16,7 @@ from ..providers.reply import Reply
 from ..providers.request import Request
 from ..providers.schema import Schema, repair
 from ..quotas import Hold
-from ..results import Result
+from ..results import Result, Via
 from ..spending import NO_USAGE, Price, Spending, Usage
 from ..work import Timing
 from . import signals
@@ -176,6 +176,7 @@ class PromptCall:
     # What most calls never have is not in the instance: there is one for each prompt.
     _route: Route | None = None  # the one that was asked last
     _heard: Heard | None = None
+    _via: Via = ""  # what carried the last attempt
     _failed = False  # whether anything has gone wrong yet
     _instance: object = None  # of the schema
     _spent: Sequence[Spending] = ()
@@ -208,7 +209,9 @@ class PromptCall:
         self._route = route = plan.route_on(quota)
         self._heard = heard = Heard(plan.tell, first_try=not self._failed)
         request = self._request_on(route)
-        outcome = await route.provider(plan.api).ask(request, plan.settings.timeouts, heard)
+        provider = route.provider(plan.api)
+        self._via = provider.via
+        outcome = await provider.ask(request, plan.settings.timeouts, heard)
         if plan.tell is not None:
             _tell_whole(outcome, heard)
         self._book(outcome, route, heard)
@@ -243,6 +246,7 @@ class PromptCall:
             error=error,
             model=(route or self._plan.steps[0].routes[0]).place.name,
             endpoint="" if route is None else route.place.base_url,
+            via=self._via,
             attempts=timing.attempts,
             spending=self._spent,
             queue_time=timing.queue_time,

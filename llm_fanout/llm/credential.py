@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import takewhile
 from typing import TypeVar
 
@@ -23,14 +23,16 @@ class Credential:
     Args:
         key: Either.
         whose: Whose it is, for messages.
+        secrets: What other headers say, which may hold a key as well: "Bearer sk-...".
 
     Raises:
         ConfigError: The key cannot be in a header.
     """
 
-    def __init__(self, key: Key, whose: str) -> None:
+    def __init__(self, key: Key, whose: str, *, secrets: Iterable[str] = ()) -> None:
         self._ask = None if isinstance(key, str) else key
         self._whose = whose
+        self._others = [word for secret in secrets for word in secret.split()]
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
         self._headers: Mapping[str, str] = {} if not isinstance(key, str) else self._carry(key)
 
@@ -45,7 +47,7 @@ class Credential:
 
     def blot(self, text: str) -> str:
         """`text` with every key blotted out, should one be in there, be it cut off."""
-        for key in self._seen:
+        for key in (*self._seen, *self._others):
             if len(key) >= SHORTEST_SECRET:
                 text = _without(text, key)
         return text

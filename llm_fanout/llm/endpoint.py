@@ -42,6 +42,7 @@ class Endpoint:
         base_url: Where it is; by default the provider's own address, or OPENAI_BASE_URL, ANTHROPIC_BASE_URL. With
             "openai/..." any OpenAI-compatible server.
         api_key: By default OPENAI_API_KEY, ANTHROPIC_API_KEY, or GEMINI_API_KEY. A server that wants none takes any text.
+            As with the SDKs, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS or ANTHROPIC_CUSTOM_HEADERS go along.
             An async function that gives the key which is valid now is asked before every attempt; then say `quota=`.
         client: A ready `openai.AsyncOpenAI`, `AsyncAzureOpenAI` or `anthropic.AsyncAnthropic`, for what a key and a URL
             cannot say (Azure, own authentication, own HTTP client): calls go through it, without its retries. It belongs to
@@ -156,18 +157,31 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
     embedded = provider == "sim" and endpoint.base_url is None
     base_url, key = _embedded(endpoint) if provider == "sim" else _own(endpoint, vendor, environ)
     base_url = base_url.rstrip("/")
-    more = {header: environ[name] for name, header in vendor.headers_in.items() if environ.get(name)}
+    named = {header: environ[name] for name, header in vendor.headers_in.items() if environ.get(name)}
+    custom = _lines(environ.get(vendor.custom_in, ""))
     return Place(
         endpoint.model,
         model,
         base_url,
-        headers={**vendor.headers, **more},
-        credential=Credential(key, endpoint.model),
+        headers=joined(vendor.headers, named, custom),
+        credential=Credential(key, endpoint.model, secrets=custom.values()),
         formats=vendor.formats,
         api=endpoint.api,
         quota=_quota_of(endpoint, base_url, key if isinstance(key, str) else "", model),
         proxy=None if embedded else proxy_to(base_url),  # what runs in this process is no proxy's to reach
     )
+
+
+def joined(*headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as one; what a name says, in whatever case, is the last one's to say."""
+    said = {name.lower(): (name, value) for each in headers for name, value in each.items()}
+    return dict(said.values())
+
+
+def _lines(text: str) -> dict[str, str]:
+    """Headers that are written a line each; lines that are none are passed over, as by the SDKs."""
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
 
 
 def _embedded(endpoint: Endpoint) -> tuple[str, Key]:

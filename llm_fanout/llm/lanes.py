@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..providers.format import Format
 from ..providers.request import Request
 from ..providers.writing import Writer, body_of
-from .endpoint import Place
+from ..results import Via
+from .endpoint import Place, joined
 from .times import Timeouts
 from .wire import Answer, Wire, read_all
 
@@ -17,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class Lane(Protocol):
-    """A way to send requests in one format."""
+    """A way to send requests in one format.
+
+    Attributes:
+        via: What it is, in a word for `Result.via`.
+    """
+
+    via: Via
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """POST `request`: what came back, an error answer too, which is to be closed.
@@ -29,13 +37,15 @@ class Lane(Protocol):
 class WireLane:
     """Over the wire."""
 
+    via: Via = "wire"
+
     def __init__(self, wire: Wire, place: Place, form: Format) -> None:
         self._wire = wire
         self._url = place.base_url + form.path
         self._proxy = place.proxy
         self._credential = place.credential
         self._writer = Writer(form)
-        self._same = {**place.headers, "Content-Type": "application/json", "Accept": "application/json"}
+        self._same = joined({"Content-Type": "application/json", "Accept": "application/json"}, place.headers)
         self._headers: tuple[Mapping[str, str], Mapping[str, str]] = {}, self._same  # those of a key, and all with them
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
@@ -43,7 +53,7 @@ class WireLane:
         body = self._writer.write(request)
         headers = await self._with_key()
         if own := request.params.get("extra_headers"):
-            headers = {**headers, **own}
+            headers = joined(headers, own)
         return await self._wire.send(self._url, headers, body, timeouts, self._proxy)
 
     async def _with_key(self) -> Mapping[str, str]:
@@ -52,13 +62,15 @@ class WireLane:
         keys, headers = self._headers
         now = await self._credential.headers()
         if now is not keys:
-            headers = {**self._same, **now}
+            headers = joined(now, self._same)
             self._headers = now, headers
         return headers
 
 
 class SdkLane:
     """Through a ready client of an SDK, whose own retries are switched off: ours are the only ones."""
+
+    via: Via = "sdk"
 
     def __init__(self, client: Client, form: Format) -> None:
         self._client: Any = client.with_options(max_retries=0, timeout=None)
@@ -72,7 +84,8 @@ class SdkLane:
         body = body_of(self._form, request)
         # Not compressed: httpx2 would unpack a bomb before it could be counted.
         headers = {**(request.params.get("extra_headers") or {}), RAW: "stream", "Accept-Encoding": "identity"}
-        options = {"headers": headers, "timeout": _sdk_timeout(timeouts), "follow_redirects": False}
+        bounds = _bounds(timeouts.connect, timeouts.idle)
+        options = {"headers": headers, "timeout": bounds, "follow_redirects": False}
         try:
             raw = await self._client.post(self._form.path, cast_to=object, body=body, options=options)
         except Exception as exc:
@@ -92,7 +105,7 @@ class _SdkAnswer:
     def __init__(self, response: Any) -> None:
         self._response = response
         self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = _plain(response.headers.raw)
 
     @property
     def chunks(self) -> AsyncIterator[bytes]:
@@ -107,12 +120,21 @@ class _SdkAnswer:
         await self._response.aclose()
 
 
+def _plain(raw: Sequence[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """Headers in lower case; of several of one name the first, and decoded as on the wire.
+
+    Three looks into those of httpx2 cost as much as this, and a dozen names are looked for in every answer.
+    """
+    return {name.lower().decode("latin-1"): value.decode("utf-8", "surrogateescape") for name, value in reversed(raw)}
+
+
 async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _sdk_timeout(timeouts: Timeouts) -> Any:
+@lru_cache(maxsize=64)
+def _bounds(connect: float, idle: float | None) -> Any:
     """The same for the SDK. The whole is bounded by the attempt, and waiting for its pool is no fault of the server."""
     from openai import Timeout
 
-    return Timeout(None, connect=timeouts.connect, read=timeouts.idle)
+    return Timeout(None, connect=connect, read=idle)

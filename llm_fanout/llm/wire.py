@@ -25,7 +25,7 @@ class Answer(Protocol):
 
     Attributes:
         status: The HTTP status.
-        headers: As they came; names in any case.
+        headers: As they came; to be looked up by names in lower case.
     """
 
     status: int

@@ -25,6 +25,7 @@ class Vendor:
         key_in: The environment variables that hold a key.
         headers: Headers that every request has.
         headers_in: Environment variables of more headers.
+        custom_in: The environment variable that has still more, a line each: "Name: value".
         prices: What the price list calls it.
     """
 
@@ -34,6 +35,7 @@ class Vendor:
     key_in: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     headers_in: Mapping[str, str] = field(default_factory=dict)
+    custom_in: str = ""
     prices: str = ""
 
 
@@ -46,14 +48,16 @@ VENDORS: Mapping[str, Vendor] = {
         url_in=("OPENAI_BASE_URL",),
         key_in=("OPENAI_API_KEY",),
         headers_in={"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"},
+        custom_in="OPENAI_CUSTOM_HEADERS",
         prices="openai",
     ),
     "anthropic": Vendor(
         {"chat": FORMATS["messages"]},
         base_url="https://api.anthropic.com",
         url_in=("ANTHROPIC_BASE_URL",),
-        key_in=("ANTHROPIC_API_KEY",),
+        key_in=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         headers={"anthropic-version": messages.VERSION},
+        custom_in="ANTHROPIC_CUSTOM_HEADERS",
         prices="anthropic",
     ),
     "gemini": Vendor(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
 
 from ..clock import in_words
 from ..errors import Kind
-from ..results import Metric, Report, Result
+from ..results import Metric, Report, Result, Via
 from ..summary import Summary
 
 TIMES: tuple[tuple[str, Metric], ...] = (
@@ -20,6 +20,7 @@ TIMES: tuple[tuple[str, Metric], ...] = (
     ("next token", "inter_token"),
 )
 MANY = 4  # who answered, named one by one
+CARRIERS: Mapping[Via, str] = {"wire": "the wire", "sdk": "the SDK", "function": "a function"}
 QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 BINDING = {
     "requests": "the requests a minute (rpm)",
@@ -49,7 +50,7 @@ def facts_of(what: Report[object] | Summary) -> Facts:
     """What there is to say about `what`; a Summary alone has no times and no messages."""
     summary = what if isinstance(what, Summary) else what.summary
     report = what if isinstance(what, Report) else Report[object]((), summary)
-    lines = [*_lines(summary), *_answered_by(report)]
+    lines = [*_lines(summary), *_answered_by(report), *_carried_by(report)]
     return Facts(_headline(summary), lines, list(_times(report)), list(_errors(summary, report)))
 
 
@@ -103,6 +104,14 @@ def _answered_by(report: Report[object]) -> Iterator[tuple[str, str]]:
     ]
     more = f", {len(answered) - MANY} more" if len(answered) > MANY else ""
     yield "answered by", printable(", ".join(named) + more)
+
+
+def _carried_by(report: Report[object]) -> Iterator[tuple[str, str]]:
+    """What carried the calls, if the SDK, which costs more than our wire, was among it."""
+    carried = Counter(result.via for result in report if result.via)
+    if "sdk" in carried:
+        whole = len(carried) == 1
+        yield "carried by", ", ".join(CARRIERS[via] + ("" if whole else f" {n:,}") for via, n in carried.most_common())
 
 
 def _cost(summary: Summary) -> str:

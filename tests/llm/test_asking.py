@@ -23,7 +23,7 @@ from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import FORMATS, Reply, Request
 
 REQUEST = Request("gpt-x", [{"role": "user", "content": "hello"}], stream=True)
-SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
+SSE = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 def chunk(text: str = "", finish: str | None = None, **more: Any) -> bytes:
@@ -39,6 +39,8 @@ HELLO = [chunk("hel"), chunk("lo"), chunk(finish="stop"), DONE]
 
 class FakeLane:
     """Gives one answer, and notes what was sent."""
+
+    via = "wire"
 
     def __init__(self, answer: Given) -> None:
         self.answer = answer
@@ -117,7 +119,7 @@ async def test_a_server_may_answer_as_a_whole() -> None:
     """Asked for a stream, some do not: the answer is as good, and nothing is known of when it came."""
     heard = Heard()
 
-    outcome = await ask(answer_of(200, {"Content-Type": "application/json"}, json.dumps(completion("hi")).encode()), heard)
+    outcome = await ask(answer_of(200, {"content-type": "application/json"}, json.dumps(completion("hi")).encode()), heard)
 
     assert (outcome.error, heard.first) == (None, None)
 
@@ -307,6 +309,7 @@ async def test_a_functions_reply_is_kept_as_it_is() -> None:
         result = await fan.call("x")
 
     assert (result.value, result.finish_reason, result.response) == ("hi", "stop", None)
+    assert result.via == "function"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,30 @@ async def test_key_and_url_come_from_the_environment() -> None:
     assert await keys_of(place) == {"Authorization": f"Bearer {KEY}"}
 
 
+def test_custom_headers_come_from_the_environment() -> None:
+    """A line each, as the SDKs read them; what they hold is kept out of texts as the key is."""
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_ORG_ID": "org-1",
+        "OPENAI_CUSTOM_HEADERS": "X-Gateway: Basic gate-0123456789 \nnothing\n OpenAI-Organization:org-2",
+    }
+
+    place = place_of(Endpoint("openai/x"), environ)
+
+    assert place.headers == {"X-Gateway": "Basic gate-0123456789", "OpenAI-Organization": "org-2"}
+    assert blotted(place, f"gate-0123456789 and {KEY}") == "*** and ***"
+    assert "gate-" not in repr(place)
+
+
+async def test_anthropic_has_two_names_for_a_key() -> None:
+    """ANTHROPIC_AUTH_TOKEN is the key where ANTHROPIC_API_KEY is none, as in its SDK."""
+    token = place_of(Endpoint("anthropic/x"), {"ANTHROPIC_AUTH_TOKEN": "token-123456"})
+    both = place_of(Endpoint("anthropic/x"), {"ANTHROPIC_AUTH_TOKEN": "token-123456", "ANTHROPIC_API_KEY": KEY})
+
+    assert await keys_of(token) == {"Authorization": "Bearer token-123456"}
+    assert await keys_of(both) == {"Authorization": f"Bearer {KEY}"}
+
+
 async def test_arguments_come_before_the_environment() -> None:
     """What is said in the code wins; without anything it is OpenAI itself."""
     environ = {"OPENAI_API_KEY": "other-key-123", "OPENAI_BASE_URL": "https://other.example"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
@@ -108,6 +110,17 @@ async def test_the_sdk_lane_gives_what_came(mocked: tuple[AsyncOpenAI, list[Any]
     assert json.loads(seen[0].content)["top_k"] == 7
 
 
+async def test_headers_are_read_as_on_the_wire(mocked: tuple[AsyncOpenAI, list[Any], list[Any]]) -> None:
+    """Names in lower case, of several of one name the first, and bytes that are no text do no harm."""
+    client, answers, _ = mocked
+    headers = [(b"Retry-After", b"7"), (b"retry-after", b"9"), (b"X-Odd", b"\xff")]
+    answers.append({"status_code": 429, "headers": headers, "content": b"{}"})
+
+    _, got, _ = await post(SdkLane(client, CHAT))
+
+    assert (got["retry-after"], got["x-odd"]) == ("7", "\udcff")
+
+
 async def test_a_key_that_changes_is_asked_for_each_time() -> None:
     """An async function gives the one that is valid now; none that was seen is shown."""
     keys = iter(["sk-first-0123456789", "sk-first-0123456789", "sk-second-0123456789"])
@@ -206,3 +219,76 @@ async def test_the_sdk_lane_hands_the_timeouts_on(
     await post(SdkLane(client.with_options(timeout=1.0), CHAT), timeouts)
 
     assert seen[0].extensions["timeout"] == parts
+
+
+# What an HTTP library says of itself and of the connection, and what the SDKs say of themselves.
+OF_THE_SENDER = re.compile("host|user-agent|connection|content-length|accept-encoding|x-stainless-.*")
+
+
+async def sent_by_both(
+    model: str, request: Request, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, dict[str, str], Any]]:
+    """Address, headers and body of `request` through the wire and through the SDK, which both find the same environment."""
+    seen: list[httpx2.Request] = []
+
+    def reply(call: httpx2.Request) -> httpx2.Response:
+        seen.append(call)
+        return httpx2.Response(200, content=b"{}")
+
+    for name in [name for name in os.environ if name.startswith(("OPENAI_", "ANTHROPIC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    wire, place = FakeWire(), place_of(Endpoint(f"{model}/x"))
+    form = place.format()
+    await WireLane(wire, place, form).post(request, Timeouts())
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(reply)) as http:
+        client: Any = (AsyncOpenAI if model == "openai" else AsyncAnthropic)(http_client=http)
+        await SdkLane(client, form).post(request, Timeouts())
+    both = [*wire.sent, *((str(call.url), call.headers, json.loads(call.content)) for call in seen)]
+    return [(url, _that_matter(headers), body) for url, headers, body in both]
+
+
+def _that_matter(headers: Mapping[str, str]) -> dict[str, str]:
+    lower = {name.lower(): value for name, value in headers.items()}
+    return {name: value for name, value in lower.items() if not OF_THE_SENDER.fullmatch(name)}
+
+
+@pytest.mark.parametrize(
+    ("model", "environ"),
+    [
+        ("openai", {"OPENAI_API_KEY": "sk-key-123"}),
+        ("openai", {"OPENAI_API_KEY": "sk-key-123", "OPENAI_BASE_URL": f"{URL}/", "OPENAI_ORG_ID": "org-1"}),
+        (
+            "openai",
+            {
+                "OPENAI_API_KEY": "sk-key-123",
+                "OPENAI_PROJECT_ID": "proj-1",
+                "OPENAI_CUSTOM_HEADERS": "X-Team:  a: b\nOpenAI-Project: p-2\nauthorization: Basic ab\nAccept: a/a\n\nno",
+            },
+        ),
+        ("anthropic", {"ANTHROPIC_API_KEY": "sk-ant-123"}),
+        ("anthropic", {"ANTHROPIC_AUTH_TOKEN": "token-123", "ANTHROPIC_BASE_URL": URL}),
+        (
+            "anthropic",
+            {"ANTHROPIC_API_KEY": "sk-ant-123", "ANTHROPIC_CUSTOM_HEADERS": "anthropic-beta: a\nAnthropic-Version: 2"},
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "request_",
+    [
+        REQUEST,
+        Request(
+            "x", ASK, {"max_tokens": 5, "extra_headers": {"authorization": "Bearer mine", "ACCEPT": "a/b"}}, stream=True
+        ),
+    ],
+    ids=["whole", "stream"],
+)
+async def test_both_lanes_send_the_same(
+    model: str, environ: dict[str, str], request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To one address, as one body, with the same headers, from the environment and the call."""
+    wire, sdk = await sent_by_both(model, request_, environ, monkeypatch)
+
+    assert wire == sdk

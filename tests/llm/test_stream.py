@@ -14,7 +14,7 @@ from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Stopped
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import Request
 
-SSE = {"Content-Type": "text/event-stream"}
+SSE = {"content-type": "text/event-stream"}
 
 
 def event(text: str, finish: str | None = None) -> bytes:
@@ -29,6 +29,8 @@ class Streaming:
         broken: How many answers break off, from the first on; of those, whether they do so before the first piece.
         open: Answers that are under way.
     """
+
+    via = "wire"
 
     def __init__(self) -> None:
         self.broken = 0

@@ -63,6 +63,21 @@ def test_what_was_not_done_is_no_failure() -> None:
     assert _says(only) == ["0 in flight", "3 not done"]
 
 
+def test_the_sdk_is_named_where_it_carried_calls() -> None:
+    """In text and in a cell; that our own wire carried all of them needs no words."""
+
+    def carried_by(*carriers: Any) -> str:
+        results = [Result[str](index=index, id=index, returned="x", via=via) for index, via in enumerate(carriers)]
+        report = Report(results, Summary(total=len(carriers), done=len(carriers), succeeded=len(carriers)))
+        said = re.search(r"carried by +(.+)\n", str(report))
+        assert (said is None) == ("carried by" not in report._repr_html_())
+        return "" if said is None else said[1]
+
+    assert carried_by("sdk", "sdk") == "the SDK"
+    assert carried_by("wire", "sdk", "", "sdk") == "the SDK 2, the wire 1"
+    assert carried_by("wire", "wire", "function", "") == ""
+
+
 def test_one_call_is_one_call() -> None:
     """And two are calls."""
     assert str(Summary(total=1, done=1)).startswith("1 call in ")
