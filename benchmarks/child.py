@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from .callers import PROMPT, Caller
 from .environments import outlet
-from .roster import CALLERS
+from .roster import ALL
 from .turn import Taken, Turn
 
 TICK = 0.001  # seconds
@@ -30,7 +30,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of connections, and each takes one
     for line in sys.stdin:
-        taken = asyncio.run(play(CALLERS[name], Turn(**json.loads(line))))
+        taken = asyncio.run(play(ALL[name], Turn(**json.loads(line))))
         out.write(json.dumps(asdict(taken)) + "\n")
 
 

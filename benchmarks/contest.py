@@ -8,20 +8,20 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from threading import Timer
 from types import TracebackType
 from typing import Self
 
 from .environments import FOLDER, ROOT, NotInstalled, python_of, surroundings
-from .load_server import LoadServer, Seen
-from .roster import CALLERS
+from .load_server import LoadServer
+from .roster import ALL
+from .scores import Score
 from .turn import Taken, Turn
 
 LONGEST = 600.0  # seconds that one turn may take
 STDERR_KEPT = 2_000  # characters
-NOTHING = Seen(0, 0, 0.0)
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -46,7 +46,7 @@ class Player:
         self._home = tempfile.TemporaryDirectory()
         self._printed = Path(self._home.name, "printed")
         command = [str(python), "-m", "benchmarks.child", name, *([] if core is None else [str(core)])]
-        environ = surroundings(Path(self._home.name), fenced=bool(CALLERS[name].packages))
+        environ = surroundings(Path(self._home.name), fenced=bool(ALL[name].packages))
         with self._printed.open("wb") as errors:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=environ, text=True
@@ -83,25 +83,6 @@ class Player:
         return Taken(**json.loads(line))
 
 
-@dataclass(slots=True)
-class Score:
-    """What one caller took in every turn that counts, and what the server saw of these turns."""
-
-    calls: int
-    taken: list[Taken] = field(default_factory=list)
-    seen: Seen = NOTHING
-
-    @property
-    def cpu(self) -> list[float]:
-        """Seconds of CPU time a call, by turn."""
-        return [each.cpu / self.calls for each in self.taken]
-
-    @property
-    def seconds(self) -> list[float]:
-        """Of each turn, on the clock."""
-        return [each.seconds for each in self.taken]
-
-
 @contextmanager
 def players(names: Sequence[str], folder: Path = FOLDER) -> Iterator[list[Player]]:
     """The callers of these names, ready; one whose library cannot be had is told of, and left out."""
@@ -110,7 +91,7 @@ def players(names: Sequence[str], folder: Path = FOLDER) -> Iterator[list[Player
         ready = []
         for name in names:
             try:
-                python = python_of(CALLERS[name].packages, CALLERS[name].least_python, folder)
+                python = python_of(ALL[name].packages, ALL[name].least_python, folder)
             except NotInstalled as exc:
                 print(f"{name} is left out: it {exc}", flush=True)
                 continue

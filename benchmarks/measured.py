@@ -82,7 +82,7 @@ def target_rows(targets: Sequence[Target], figures: Mapping[str, Sequence[float]
 
 def setting(*packages: str) -> dict[str, Any]:
     """Date, command, versions and machine: printed, and given back for the file of figures."""
-    run = {
+    run: dict[str, Any] = {
         "date": str(datetime.date.today()),
         "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "python": platform.python_version(),

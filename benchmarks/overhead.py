@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-from .contest import Score, compete, cores, players
+from .contest import compete, cores, players
 from .environments import FOLDER
-from .load_server import LoadServer, share
-from .measured import TARGET_HEAD, Spread, Target, ratio, setting, table, target_rows, write
+from .load_server import LoadServer
+from .measured import Target, setting, write
 from .roster import CALLERS
+from .scores import Score, costs, reached
 from .turn import Turn
 
 CALLS = {1: 500, 100: 4_000, 1_000: 10_000, 5_000: 25_000}
@@ -49,46 +48,6 @@ def turn(name: str, width: int, calls: int | None, server: LoadServer) -> Turn:
     return Turn(url=server.url(0.005 if width == 1 else 0.05), calls=max(fewer, 1), width=width)
 
 
-def report(width: int, scores: dict[str, Score]) -> None:
-    """The tables of one width."""
-    base = scores["aiohttp"].cpu if "aiohttp" in scores else None
-    rows = []
-    for name, score in scores.items():
-        cost = Spread.of(score.cpu).times(1e6)
-        against = "" if base is None else f"{ratio(score.cpu, base):.2f}"
-        calls = score.calls * len(score.taken)
-        rate = f"{score.calls / median(score.seconds):,.0f}"
-        opened = f"{score.seen.connections / len(score.taken):,.0f}"
-        server = share(score.seen, sum(score.cpu) * score.calls)
-        rows.append(
-            [
-                name,
-                f"{cost.median:,.1f}",
-                f"{cost.least:,.1f} to {cost.most:,.1f}",
-                against,
-                rate,
-                opened,
-                server,
-                f"{calls:,}",
-            ]
-        )
-    head = (
-        f"{width:,} in flight",
-        "us a call",
-        "min to max",
-        "x aiohttp",
-        "calls/s",
-        "connections",
-        "server / client",
-        "calls",
-    )
-    print(table(head, rows), flush=True)
-    figures = {name: score.cpu for name, score in scores.items()}
-    if targets := target_rows(TARGETS.get(width, ()), figures):
-        print(f"\n{table(TARGET_HEAD, targets)}")
-    print(flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=CALLERS, help="this caller; may be given again")
@@ -102,14 +61,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = setting("aiohttp", "openai", "httpx2")
-    figures: dict[int, Any] = {}
+    figures: dict[int, dict[str, Score]] = {}
     with LoadServer(cores()[1]) as server:
         for width in arguments.in_flight or CALLS:
             names = arguments.only or [name for name in CALLERS if width <= 100 or name in WIDE]
             with players(names, arguments.environments) as ready:
                 turns = {player.name: turn(player.name, width, arguments.calls, server) for player in ready}
                 figures[width] = compete(ready, turns, server, arguments.rounds)
-            report(width, figures[width])
+            print(costs(f"{width:,} in flight", figures[width], "aiohttp"))
+            print(reached(TARGETS.get(width, ()), {name: score.cpu for name, score in figures[width].items()}), flush=True)
     write(arguments.json, run, in_flight=figures)
 
 

@@ -1,9 +1,10 @@
-"""All callers by name."""
+"""All callers by name: those that read an answer as a whole, and those that read it as a stream."""
 
 from __future__ import annotations
 
 from .callers import Aiohttp, Caller, Floor, OpenAI, OpenAIOverAiohttp, Ours, OursGeneral, OursIterated, OursResponse
 from .peers import AsyncBatchLLMCaller, LangChainCaller, LiteLLMCaller, LmDelugeCaller
+from .streams import AiohttpStream, OpenAIStream, OursStream
 
 CALLERS: dict[str, type[Caller]] = {
     "floor": Floor,
@@ -19,3 +20,9 @@ CALLERS: dict[str, type[Caller]] = {
     "langchain": LangChainCaller,
     "litellm": LiteLLMCaller,
 }
+STREAMERS: dict[str, type[Caller]] = {
+    "aiohttp-stream": AiohttpStream,
+    "ours-stream": OursStream,
+    "openai-stream": OpenAIStream,
+}
+ALL = {**CALLERS, **STREAMERS}
