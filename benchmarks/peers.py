@@ -17,7 +17,7 @@ class Peer(Caller):
     slow = True
 
     async def open(self) -> None:
-        self.peer = self.contender(self.url, Job(waves=[], work=[], concurrency=self.width, **self.told))
+        self.peer: Any = self.contender(self.url, Job(waves=[], work=[], concurrency=self.width, **self.told))
         self.peer.open()
 
     async def ask(self, prompts: list[str]) -> int:
@@ -39,6 +39,13 @@ class LmDelugeCaller(Peer):
 class LangChainCaller(Peer):
     contender = LangChain
     packages = LangChain.packages
+
+    async def close(self) -> None:
+        """Close the client that it caches: in the next turn its connections would be open, and of another event loop."""
+        from langchain_openai.chat_models._client_utils import _cached_async_httpx_client
+
+        await self.peer.model.root_async_client.close()
+        _cached_async_httpx_client.cache_clear()
 
 
 class LiteLLMCaller(Caller):
