@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from .callers import PROMPT, Caller
 from .environments import outlet
@@ -20,6 +21,7 @@ from .roster import ALL
 from .turn import Taken, Turn
 
 TICK = 0.001  # seconds
+SCHEDULED = Path("/proc/self/schedstat")  # of the main thread: ns run, ns waited, slices
 
 
 def main() -> None:
@@ -46,15 +48,23 @@ async def play(kind: type[Caller], turn: Turn) -> Taken:
     late: list[float] = []
     ticking = asyncio.ensure_future(_tick(late)) if turn.ticks else None
     gc.collect()
-    begun, cpu = time.perf_counter(), time.process_time()
+    waited, begun, cpu = _waited(), time.perf_counter(), time.process_time()
     answered = await caller.ask(prompts)
-    cpu, seconds = time.process_time() - cpu, time.perf_counter() - begun
+    cpu, seconds, waited = time.process_time() - cpu, time.perf_counter() - begun, _waited() - waited
     if ticking is not None:
         ticking.cancel()
     await caller.close()
     if answered != turn.calls:
         raise RuntimeError(f"{turn.calls - answered} of {turn.calls} prompts were not answered")
-    return Taken(cpu=cpu, seconds=seconds, late=sorted(late)[len(late) * 99 // 100] if late else 0.0)
+    return Taken(cpu=cpu, seconds=seconds, waited=waited, late=sorted(late)[len(late) * 99 // 100] if late else 0.0)
+
+
+def _waited() -> float:
+    """Seconds that the thread of the event loop has been ready and not run; 0 where the system does not tell."""
+    try:
+        return int(SCHEDULED.read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 async def _tick(late: list[float]) -> None:

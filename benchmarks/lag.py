@@ -2,7 +2,8 @@
 
 One question: somebody else's task wants to run every millisecond; how late is it in 99 of 100 cases, with us and with plain
 aiohttp, when the calls take all of a core, and when they take less than half of it? Every caller is in a process of its own
-on one core, nginx on another; they take turns.
+on one core, nginx on another; they take turns. "waited for" is the part of the time in which the
+client was kept from its core: above a few hundredths, wait for a quieter machine.
 
     uv run python -m benchmarks.lag [--only NAME]... [--rounds 5] [--json FILE]
 """
@@ -23,7 +24,7 @@ from .turn import Turn
 
 WIDTH = 1_000
 USUAL = ("ours", "aiohttp")
-HEAD = ("late by, ms", "min to max", "x aiohttp", "core used", "server / client")
+HEAD = ("late by, ms", "min to max", "x aiohttp", "core used", "waited for", "server / client")
 BESIDE_AIOHTTP = Target("ours / aiohttp", "ours", "aiohttp", 1.2)
 
 
@@ -49,9 +50,8 @@ def report(name: str, case: Case, scores: Mapping[str, Score]) -> None:
     for caller, score in scores.items():
         spread = Spread.of(late[caller]).times(1e3)
         against = f"{ratio(late[caller], late['aiohttp']):.2f}" if "aiohttp" in late else ""
-        used = sum(each.cpu for each in score.taken) / sum(score.seconds)
         ends = f"{spread.least:.1f} to {spread.most:.1f}"
-        rows.append([caller, f"{spread.median:.1f}", ends, against, f"{used:.0%}", score.server_share])
+        rows.append([caller, f"{spread.median:.1f}", ends, against, *score.core, score.server_share])
     print(table((f"{name}: {case.calls:,} x {case.latency:g} s, {WIDTH:,} wide", *HEAD), rows))
     bound = [0.020] * max((len(each) for each in late.values()), default=0)
     print(reached(case.targets, late | {"20 ms": bound}), flush=True)

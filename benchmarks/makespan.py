@@ -2,7 +2,8 @@
 
 One question: from the first prompt handed in, imports done and no connection open, how long until the last answer, in
 multiples of what no client can beat (the calls one width after the other, each as long as the server takes)? Every caller is
-in a process of its own on one core, nginx on another; they take turns.
+in a process of its own on one core, nginx on another; they take turns. "waited for"
+is the part of the time in which the client was kept from its core: above a few hundredths, wait for a quieter machine.
 
     uv run python -m benchmarks.makespan [--only NAME]... [--case NAME]... [--rounds 5] [--json FILE]
 """
@@ -23,7 +24,7 @@ from .scores import Score, reached
 from .turn import Turn
 
 USUAL = ("ours", "aiohttp")
-HEAD = ("seconds", "min to max", "x ideal", "connections", "core used", "server / client")
+HEAD = ("seconds", "min to max", "x ideal", "connections", "core used", "waited for", "server / client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,9 @@ def report(case: Case, scores: Mapping[str, Score], rounds: int) -> None:
     rows = []
     for name, score in scores.items():
         taken = Spread.of(score.seconds)
-        used = sum(each.cpu for each in score.taken) / sum(score.seconds)
         opened = f"{score.seen.connections / rounds:,.0f}"
         spread, bound = f"{taken.least:.2f} to {taken.most:.2f}", f"{ratio(score.seconds, ideal):.3f}"
-        rows.append([name, f"{taken.median:.2f}", spread, bound, opened, f"{used:.0%}", score.server_share])
+        rows.append([name, f"{taken.median:.2f}", spread, bound, opened, *score.core, score.server_share])
     title = f"{case.calls:,} x {case.latency:g} s, {case.width:,} wide: ideal {case.ideal:g} s"
     print(table((title, *HEAD), rows))
     print(reached(case.targets, {name: score.seconds for name, score in scores.items()} | {"ideal": ideal}), flush=True)

@@ -32,6 +32,15 @@ class Score:
         """Of each turn, on the clock."""
         return [each.seconds for each in self.taken]
 
+    @property
+    def core(self) -> tuple[str, str]:
+        """The part of the time in which it ran, and in which it could have run, had nothing else been on its core."""
+        whole = sum(self.seconds)
+        return (
+            f"{sum(each.cpu for each in self.taken) / whole:.0%}",
+            f"{sum(each.waited for each in self.taken) / whole:.0%}",
+        )
+
     def against(self, base: Score | None) -> str:
         """How many times the CPU of `base` a call took, round by round; nothing if there is no base."""
         return "" if base is None else f"{ratio(self.cpu, base.cpu):.2f}"

@@ -29,9 +29,12 @@ class Taken:
     Attributes:
         cpu: Seconds of CPU time, user and system.
         seconds: On the clock.
+        waited: Seconds in which it could have run, and the system ran something else on its core: what is measured on the
+            clock is worth little where that is much.
         late: The 99th percentile of how late the event loop was, in seconds; 0 if nobody looked.
     """
 
     cpu: float
     seconds: float
+    waited: float = 0.0
     late: float = 0.0

@@ -86,7 +86,7 @@ def test_figures_are_written_with_their_setting(tmp_path: Path, capsys: pytest.C
     measured.write(file, run, scores={"ours": Score(10, [Taken(cpu=1.0, seconds=2.0)])})
     written = json.loads(file.read_text())
 
-    assert written["scores"]["ours"]["taken"] == [{"cpu": 1.0, "seconds": 2.0, "late": 0.0}]
+    assert written["scores"]["ours"]["taken"] == [{"cpu": 1.0, "seconds": 2.0, "waited": 0.0, "late": 0.0}]
     assert run["versions"].keys() == {"llm-fanout", "aiohttp"}
     assert written["date"] in capsys.readouterr().out
 
