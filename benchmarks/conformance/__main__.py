@@ -21,9 +21,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from ..environments import FOLDER, NotInstalled, python_of
 from .contenders import CONTENDERS
-from .job import NotOffered
-from .measure import Finding, environment, measure
+from .measure import Finding, measure
 from .probes import PROBES, Probe
 
 Findings = dict[str, dict[int, Finding]]
@@ -35,8 +35,8 @@ async def run(names: list[str], probes: list[Probe], folder: Path) -> Findings:
     for name in names:
         print(f"\n{name} {', '.join(CONTENDERS[name].packages)}", flush=True)
         try:
-            python = environment(name, folder)
-        except NotOffered as exc:
+            python = python_of(CONTENDERS[name].packages, CONTENDERS[name].least_python, folder)
+        except NotInstalled as exc:
             print(f"  skipped: {exc}", flush=True)
             continue
         findings[name] = {}
@@ -71,8 +71,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=CONTENDERS, help="this contender; may be given again")
     parser.add_argument("--probe", action="append", type=int, help="the probe of this number; may be given again")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
-    default = Path(tempfile.gettempdir()) / "llm_fanout-conformance"
-    parser.add_argument("--environments", type=Path, default=default, help="where the peers are installed (%(default)s)")
+    parser.add_argument("--environments", type=Path, default=FOLDER, help="where the peers are installed (%(default)s)")
     arguments = parser.parse_args()
 
     probes = [probe for probe in PROBES if not arguments.probe or probe.number in arguments.probe]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ..environments import outlet
 from .contenders import CONTENDERS, Contender
 from .job import Job, NotOffered
 
@@ -80,9 +80,8 @@ async def _sample(tell: Tell) -> None:
 
 
 def _outlet() -> Tell:
-    """A way out that is ours alone: from now on, prints of the library go to standard error."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    """A line of JSON for every event."""
+    out = outlet()
 
     def tell(event: str, **facts: Any) -> None:
         out.write(json.dumps({"event": event, "at": time.monotonic(), **facts}) + "\n")

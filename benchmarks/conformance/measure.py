@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .contenders import CONTENDERS
-from .job import NotOffered
+from ..environments import ROOT, surroundings
 from .probes import Probe
 from .seen import Seen
 from .witness import Witness
 
-ROOT = Path(__file__).parents[2]
 START = 90.0  # seconds that a process may take to import its library: some take ten on a cold disk
 LOOK_EVERY = 0.05  # seconds
 STDERR_KEPT = 2_000  # characters
-
-# Nothing may leave the machine: telemetry off, and for whatever is left a proxy at a port where nobody listens.
-QUIET = {
-    "OPENAI_API_KEY": "none",
-    "NO_PROXY": "127.0.0.1,localhost",
-    "no_proxy": "127.0.0.1,localhost",
-    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
-    "DO_NOT_TRACK": "1",
-    "OTEL_SDK_DISABLED": "true",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LANGSMITH_TRACING": "false",
-    "LANGCHAIN_TRACING_V2": "false",
-    "HF_HUB_OFFLINE": "1",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +25,6 @@ class Finding:
     verdict: Literal["pass", "FAIL", "n.a."]
     note: str
     counts: dict[str, int] = field(default_factory=dict)
-
-
-def environment(name: str, folder: Path) -> Path:
-    """The Python that has `name` installed: this one for us, for a peer that of an environment in `folder`, made once.
-
-    Raises:
-        NotOffered: It cannot be installed here; the message says why.
-    """
-    contender = CONTENDERS[name]
-    if not contender.packages:
-        return Path(sys.executable)
-    if sys.version_info < contender.least_python:
-        raise NotOffered("needs Python {}.{}".format(*contender.least_python))
-    home = folder / "-".join((contender.packages[0].replace("==", "-"), "py{}{}".format(*sys.version_info)))
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        uv = [shutil.which("uv")] if shutil.which("uv") else [sys.executable, "-m", "uv"]
-        folder.mkdir(parents=True, exist_ok=True)
-        _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], folder)
-        _run([*uv, "pip", "install", "--quiet", "--python", str(python), *contender.packages], folder)
-        (home / "ready").touch()
-    return python
 
 
 async def measure(probe: Probe, name: str, python: Path, home: Path) -> Finding:
@@ -100,7 +57,7 @@ def _finding(probe: Probe, seen: Seen) -> Finding:
 
 async def _watch(probe: Probe, command: list[str], seen: Seen, home: Path) -> str:
     """Run the contender until it is done, enough is seen, or time is up; gives the end of what it printed."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONUNBUFFERED": "1", **QUIET}
+    environ = surroundings(home, fenced=True)
     pipe = asyncio.subprocess.PIPE
     printed = home / "printed"
     with printed.open("wb") as errors:
@@ -136,12 +93,3 @@ async def _read(child: asyncio.subprocess.Process, job: bytes, seen: Seen) -> No
     async for line in child.stdout:
         event: dict[str, Any] = json.loads(line)
         seen.events.append(event)
-
-
-def _run(command: list[Any], folder: Path) -> None:
-    """Run `command` in `folder`: in ours, uv would hold the peers to this project's constraints."""
-    environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=folder)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["(no message)"]
-        raise NotOffered(f"cannot be installed: {last[0]}")

@@ -1,0 +1,28 @@
+"""All callers by name: those that read an answer as a whole, and those that read it as a stream."""
+
+from __future__ import annotations
+
+from .callers import Aiohttp, Caller, Floor, OpenAI, OpenAIOverAiohttp, Ours, OursGeneral, OursIterated, OursResponse
+from .peers import AsyncBatchLLMCaller, LangChainCaller, LiteLLMCaller, LmDelugeCaller
+from .streams import AiohttpStream, OpenAIStream, OursStream
+
+CALLERS: dict[str, type[Caller]] = {
+    "floor": Floor,
+    "aiohttp": Aiohttp,
+    "ours": Ours,
+    "ours-iterated": OursIterated,
+    "ours-response": OursResponse,
+    "ours-general": OursGeneral,
+    "openai": OpenAI,
+    "openai-aiohttp": OpenAIOverAiohttp,
+    "lm-deluge": LmDelugeCaller,
+    "async-batch-llm": AsyncBatchLLMCaller,
+    "langchain": LangChainCaller,
+    "litellm": LiteLLMCaller,
+}
+STREAMERS: dict[str, type[Caller]] = {
+    "aiohttp-stream": AiohttpStream,
+    "ours-stream": OursStream,
+    "openai-stream": OpenAIStream,
+}
+ALL = {**CALLERS, **STREAMERS}
