@@ -284,7 +284,7 @@ async def test_cancelled_calls_leave_no_socket_slot_or_task(box: Box) -> None:
             await asyncio.sleep(0.01)
 
     assert before == 1
-    assert fan._wire._open == {}
+    assert fan._wire._sessions._open == {}
 
 
 def test_three_event_loops_in_a_row_and_no_warning(box: Box) -> None:
