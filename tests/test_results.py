@@ -52,6 +52,7 @@ def test_a_value_is_read_from_the_reply() -> None:
 
     assert (result.ok, result.value, result.text, result.finish_reason) == (True, "forty-two", "forty-two", "stop")
     assert result.response.choices[0].message.content == "forty-two"  # type: ignore[attr-defined]  # a ChatCompletion
+    assert result.response is not result.response
 
 
 def test_a_result_shows_its_answer() -> None:

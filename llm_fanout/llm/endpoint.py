@@ -102,7 +102,7 @@ class Place:
         model: The model alone.
         base_url: Where it is; empty for a function.
         headers: Those that every request has, besides the key's.
-        credential: The key; None for a ready client or a function.
+        credential: The key; an empty one for a function, and for a client that signs by other means.
         formats: How its APIs are written and read, by name.
         api: The one that prompts are asked through.
         quota: Which quota its calls use.
@@ -113,7 +113,7 @@ class Place:
     model: str
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
-    credential: Credential | None = field(repr=False)
+    credential: Credential = field(repr=False)
     formats: Mapping[str, Format] = field(repr=False)
     api: str
     quota: QuotaKey
@@ -221,7 +221,8 @@ def _function(endpoint: Endpoint, model: str, function: Function) -> Place:
     if not callable(function):
         raise ConfigError(f"provider must be an async function of a Request, got {function!r}")
     whose = f"{getattr(function, '__qualname__', type(function).__qualname__)} at {id(function):#x}"
-    return Place(endpoint.model, model, "", {}, None, {}, endpoint.api, _quota_of(endpoint, whose, "", model))
+    quota = _quota_of(endpoint, whose, "", model)
+    return Place(endpoint.model, model, "", {}, Credential("", endpoint.model), {}, endpoint.api, quota)
 
 
 def _quota_of(endpoint: Endpoint, base_url: str, key: str, model: str) -> QuotaKey:

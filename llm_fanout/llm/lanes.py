@@ -57,8 +57,6 @@ class WireLane:
         return await self._wire.send(self._url, headers, body, timeouts, self._proxy)
 
     async def _with_key(self) -> Mapping[str, str]:
-        if self._credential is None:
-            return self._same
         keys, headers = self._headers
         now = await self._credential.headers()
         if now is not keys:

@@ -15,12 +15,10 @@ KEY = "sk-secret-0123456789"
 
 
 async def keys_of(place: Place) -> Any:
-    assert place.credential is not None
     return await place.credential.headers()
 
 
 def blotted(place: Place, text: str) -> str:
-    assert place.credential is not None
     return place.credential.blot(text)
 
 
