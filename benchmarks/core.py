@@ -7,32 +7,30 @@ every round makes all decisions of a fresh schedule, after a round that does not
 The second table hands in all jobs at once, and then the same jobs through a window, as a run does: microseconds per event
 (an event is an add, a start or a finish) and what is kept in memory while they wait.
 
-    uv run python benchmarks/core.py [--rounds 7] [--json FILE]
+    uv run python -m benchmarks.core [--rounds 7] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
-import json
-import platform
 import random
 import statistics
-import sys
 import time
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heapify, heapreplace
-from importlib.metadata import version
+from pathlib import Path
 
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome
 from llm_fanout.core.lanes import Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.schedule import Schedule
 from llm_fanout.core.stated import Limits
+
+from .measured import setting, write
 
 ENTRIES = 1_000
 DECISIONS = 50_000
@@ -172,11 +170,10 @@ def show(seconds: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
-    print(f"{datetime.date.today()}  {' '.join(sys.argv)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {version('llm-fanout')}")
+    run = setting()
     seconds = compared(arguments.rounds)
     show(seconds)
 
@@ -187,9 +184,7 @@ def main() -> None:
         kept, flat = peak(jobs, jobs) / jobs, peak(jobs, WINDOW) / 1e3
         growth.append({"jobs": jobs, "whole_s": whole, "bytes_a_job": kept, "windowed_s": windowed, "peak_kb": flat})
         print(f"{jobs:>12,}{whole * 1e6:>24.3f}{kept:>11.0f}{windowed * 1e6:>26.3f}{flat:>9.0f}", flush=True)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"seconds": seconds, "growth": growth}, file, indent=1)
+    write(arguments.json, run, seconds=seconds, growth=growth)
 
 
 if __name__ == "__main__":

@@ -5,26 +5,24 @@ timeout, a result that is kept, the caller's context)? The other side is what pe
 `Semaphore` and `asyncio.timeout` around each call. They take turns, after a round that does not count. Then: what is
 allocated at the peak when results are iterated over and dropped, from a thousand calls to a hundred thousand.
 
-    uv run python benchmarks/executor.py [--rounds 5] [--json FILE]
+    uv run python -m benchmarks.executor [--rounds 5] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import gc
-import json
-import platform
 import statistics
-import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from importlib.metadata import version
+from pathlib import Path
 
 from llm_fanout import Executor
+
+from .measured import setting, write
 
 CALLS = 100_000
 WIDTH = 100
@@ -114,11 +112,10 @@ def _check(total: int, calls: int = CALLS) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
-    print(f"{datetime.date.today()}  {' '.join(sys.argv)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {version('llm-fanout')}")
+    run = setting()
     seconds = measure(arguments.rounds)
     base = statistics.median(seconds["gather + Semaphore + timeout"])
     print(f"{'':32}{'us a call':>10}{'min':>8}{'max':>8}{'ratio':>8}   at most {FLOOR:g}, aim {AIM:g}")
@@ -132,9 +129,7 @@ def main() -> None:
     print(f"\n{'calls, iterated over':32}{'peak kB':>10}")
     for calls, most in peaks.items():
         print(f"{calls:<32,}{most / 1e3:>10.0f}")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"seconds": seconds, "peak_bytes": peaks}, file, indent=1)
+    write(arguments.json, run, seconds=seconds, peak_bytes=peaks)
 
 
 if __name__ == "__main__":

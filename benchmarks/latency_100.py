@@ -3,27 +3,25 @@
 One question: how long do 100 calls take, from the first prompt handed in, imports done, no connection open? The server is
 the provider in a box, every answer takes exactly one second. One by one is measured on ten calls and scaled.
 
-    uv run python benchmarks/latency_100.py [--rounds 5] [--json FILE]
+    uv run python -m benchmarks.latency_100 [--rounds 5] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
-import json
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
 
 from llm_fanout import FanOut, Limits
 from llm_fanout.sim import Box, SimConfig
+
+from .measured import setting, write
 
 CALLS = 100
 SAMPLE = 10
@@ -92,21 +90,17 @@ async def measure(rounds: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
-    versions = {name: version(name) for name in ("llm-fanout", "openai", "aiohttp")}
-    print(f"{datetime.date.today()}  {' '.join(sys.argv)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {versions}")
+    run = setting("openai", "aiohttp")
     seconds = asyncio.run(measure(arguments.rounds))
     best = statistics.median(seconds["llm_fanout"])
     print(f"{'':32}{'median s':>10}{'min':>8}{'max':>8}{'ratio':>8}")
     for name, taken in seconds.items():
         median = statistics.median(taken)
         print(f"{name:32}{median:>10.2f}{min(taken):>8.2f}{max(taken):>8.2f}{median / best:>8.2f}")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"versions": versions, "seconds": seconds}, file, indent=1)
+    write(arguments.json, run, seconds=seconds)
 
 
 if __name__ == "__main__":

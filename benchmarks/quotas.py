@@ -13,7 +13,7 @@ row says otherwise; the client, told a rate, takes one second's worth.
                  N * latency / cap
     amplified    requests / answers
 
-    uv run python benchmarks/quotas.py [--only NAME] [--rounds N] [--json FILE]
+    uv run python -m benchmarks.quotas [--only NAME] [--rounds N] [--json FILE]
 
 Without --rounds, short rows run three times (another seed each) and long ones once; rows marked with * only by --only.
 """
@@ -22,22 +22,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
-import json
-import platform
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from operator import ge, le
+from pathlib import Path
 from typing import Any
 
 from llm_fanout import FanOut, Limits, Prompt, Report
 from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.sim import Box, SimConfig
+
+from .measured import setting, write
 
 MODEL = "sim/x"
 SIZES = (100.0, 8_000.0)  # true tokens of a call, log-uniform; a quarter of them is the answer
@@ -303,13 +301,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=[row.name for row in SCENARIOS], help="this row; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of each row; another seed each")
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
     rows = [row for row in SCENARIOS if (row.name in arguments.only if arguments.only else not row.extra)]
 
-    versions = {name: version(name) for name in ("llm-fanout", "aiohttp")}
-    print(f"{datetime.date.today()}  {' '.join(sys.argv)}")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {versions}")
+    origin = setting("aiohttp")
     table(rows)
     print(f"\n{'':18}{'figure':16}{'median':>9}  {'min - max':18}{'floor':>6}    {'aim':8}")
     figures: dict[str, list[dict[str, float]]] = {}
@@ -319,9 +315,7 @@ def main() -> None:
         figures[row.name] = [measured(each) for each in seen]
         series[row.name] = [each.stats["series"] for each in seen]
         show(row, figures[row.name])
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"versions": versions, "figures": figures, "series": series}, file, indent=1)
+    write(arguments.json, origin, figures=figures, series=series)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,19 @@ from benchmarks.scores import Score, costs, reached
 from benchmarks.turn import Taken, Turn
 from llm_fanout.sim import Box, SimConfig
 
-SCRIPTS = ("added", "imports", "lag", "makespan", "memory", "overhead", "streaming")
+SCRIPTS = (
+    "added",
+    "core",
+    "executor",
+    "imports",
+    "lag",
+    "latency_100",
+    "makespan",
+    "memory",
+    "overhead",
+    "quotas",
+    "streaming",
+)
 # The floor reads nothing but what nginx sends; peers are in environments of their own.
 HERE = [name for name, kind in ALL.items() if not kind.packages and name != "floor"]
 
