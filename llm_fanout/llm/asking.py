@@ -121,20 +121,25 @@ async def _follow(chunks: AsyncIterator[bytes], assembler: Assembler, silence: f
         async with asyncio.timeout(None) as limit:
             with _Watch(limit, silence) as watch:
                 async for chunk in chunks:
-                    size += len(chunk)
-                    if size > REPLY_LIMIT:
-                        raise ReplyTooLarge(f"the reply has more than {REPLY_LIMIT} bytes")
+                    size = _bounded(size + len(chunk))
                     if assembler.is_over:
                         continue
                     if _feed(assembler, parser.feed(chunk), hear):
                         watch.put_off()
                     if assembler.is_over:
                         watch.end_in(LINGER)
-    except TimeoutError as exc:
-        if not limit.expired():
-            raise
-        if not assembler.is_over:
+    except Exception as exc:
+        if assembler.is_over:
+            return  # the answer is there, however its connection ends
+        if isinstance(exc, TimeoutError) and limit.expired():
             raise _Stalled from exc
+        raise
+
+
+def _bounded(size: int) -> int:
+    if size > REPLY_LIMIT:
+        raise ReplyTooLarge(f"the reply has more than {REPLY_LIMIT} bytes")
+    return size
 
 
 def _feed(assembler: Assembler, events: Iterable[Event], hear: Callable[[str], object]) -> bool:

@@ -216,6 +216,20 @@ async def test_a_cut_connection_keeps_what_came() -> None:
     assert (kind_of(outcome), partial_of(outcome)) == ("connection", "hel")
 
 
+async def test_an_answer_that_ended_is_there_however_its_connection_ends() -> None:
+    """It was paid for: a reset after [DONE] takes nothing away."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for each in HELLO:
+            yield each
+        raise ConnectionResetError("gone")
+
+    outcome = await ask(Given(200, SSE, chunks()))
+
+    assert isinstance(outcome.value, Reply)
+    assert (outcome.error, outcome.value.text) == (None, "hello")
+
+
 async def test_a_stream_is_counted_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that never ends costs so many bytes, and keeps what came."""
     monkeypatch.setattr(asking, "REPLY_LIMIT", 10_000)
