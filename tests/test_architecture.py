@@ -45,7 +45,7 @@ ROWS = {
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing", "weakref"}
-FORMATS_MAY_USE = {"anthropic", "base64", "functools", "io", "itertools", "json", "openai", "orjson", "pydantic", "struct"}
+FORMATS_MAY_USE = {"anthropic", "base64", "functools", "io", "itertools", "json", "msgspec", "openai", "pydantic", "struct"}
 SIM_MAY_USE = {"errors", "core"}  # a server has no business in the client
 
 

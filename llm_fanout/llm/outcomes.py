@@ -64,6 +64,7 @@ def _flaw_in(reply: Reply, *, streamed: bool) -> tuple[Flaw, str] | None:
         return "truncated", "the answer ended without a finish reason"
     if not has_something:
         return "empty", "the answer is empty"
-    if any(not call.arguments and call.raw.strip() not in ("", "{}") for call in reply.tool_calls):
+    calls = reply.tool_calls
+    if calls and any(not call.arguments and call.raw.strip() not in ("", "{}") for call in calls):
         return "malformed", "the answer calls a tool with arguments that are no JSON object"
     return None

@@ -5,7 +5,8 @@ reply      what an answer says
 schema     structured output (strictness: the forms of it that providers enforce)
 format     what a format is, and how parameters are translated; one module for each: chat, responses, messages, embeddings
 writing    bodies as bytes, what requests share written once
-sse        server-sent events; growing: an object that arrives in pieces; reading: JSON from outside
+reading    JSON from outside, without trust; plain: what most answers are, read fast
+sse        server-sent events; growing: an object that arrives in pieces
 """
 
 from __future__ import annotations

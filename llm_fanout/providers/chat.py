@@ -12,7 +12,7 @@ from typing import Any
 
 from ..results import ToolCall
 from ..spending import Usage
-from . import reading
+from . import plain, reading
 from .format import APART, extras
 from .growing import Growing, is_idempotent
 from .reading import mapping, rows, text
@@ -57,6 +57,9 @@ class ChatFormat:
 
     def read(self, raw: bytes) -> Reply:
         """The first choice. Raises ProviderError for an error in it, ValueError if it is no chat completion."""
+        return plain.completion(raw) or self._read(raw)
+
+    def _read(self, raw: bytes) -> Reply:
         answer = reading.document(raw)
         _refuse_error(answer)
         if "choices" not in answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import Rejected
 from ..spending import Usage
-from . import reading
+from . import plain, reading
 from .format import Assembler, Rule, cannot_take, extras, translated, under
 from .reply import ProviderError, Reply
 from .request import Request
@@ -38,6 +38,9 @@ class EmbeddingsFormat:
 
     def read(self, raw: bytes) -> Reply:
         """The first vector. Raises ProviderError for an error, ValueError if there is no vector."""
+        return plain.vector(raw) or self._read(raw)
+
+    def _read(self, raw: bytes) -> Reply:
         answer = reading.document(raw)
         if answer.get("error"):
             raise ProviderError(answer["error"])

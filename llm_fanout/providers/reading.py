@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import orjson
+import msgspec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,8 +22,8 @@ SANE_TOKENS = 10**9  # a count above is an error of the server; booked as a debt
 def document(raw: bytes | str) -> dict[str, Any]:
     """The JSON object in `raw`. Raises ValueError if it is none, or is nested too deep to be read."""
     try:
-        value = orjson.loads(raw)
-    except ValueError:
+        value = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
         value = _tolerantly(raw)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
@@ -41,13 +41,11 @@ def _tolerantly(raw: bytes | str) -> Any:
 def encoded(value: object) -> bytes:
     """`value` as JSON. Raises TypeError if it cannot be, ValueError if it is nested too deep to be written."""
     try:
-        return orjson.dumps(value)
-    except TypeError:  # half a surrogate pair, a whole number above 64 bits, a key that is no text: Python writes them
-        pass
-    try:
-        return json.dumps(value).encode()
+        return msgspec.json.encode(value)
     except RecursionError as exc:
         raise ValueError("the JSON is nested too deep") from exc
+    except (TypeError, UnicodeEncodeError):  # half a surrogate pair, or a kind of text of somebody's own: Python writes them
+        return json.dumps(value).encode()
 
 
 def mapping(value: object) -> dict[str, Any]:

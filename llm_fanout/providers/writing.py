@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
 from .format import Format
 from .reading import encoded
@@ -54,7 +54,7 @@ class Writer:
     def __init__(self, form: Format) -> None:
         self._form = form
         self._frame: _Frame | None = None
-        self._first: tuple[object, orjson.Fragment | None] = None, None
+        self._first: tuple[object, msgspec.Raw | None] = None, None
 
     def write(self, request: Request) -> bytes:
         """The body of `request`.
@@ -73,8 +73,8 @@ class Writer:
         if messages := said.get("messages"):
             messages[0] = self._known(messages[0])
         try:
-            return orjson.dumps(said)[:-1] + frame.rest
-        except TypeError:
+            return msgspec.json.encode(said)[:-1] + frame.rest
+        except (TypeError, UnicodeEncodeError):
             return encoded(body_of(self._form, request))
 
     def _framed(self, request: Request) -> _Frame:
@@ -89,6 +89,6 @@ class Writer:
             self._first = message, None
             return message
         if fragment is None:
-            fragment = orjson.Fragment(encoded(message))
+            fragment = msgspec.Raw(encoded(message))
             self._first = message, fragment
         return fragment
