@@ -269,7 +269,7 @@ class FanOut:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
         await leave_all(self._runs, "the client was closed")
         await self._wire.aclose()
-        self._routes.close()
+        await self._routes.aclose()
 
     async def __aenter__(self) -> Self:
         return self

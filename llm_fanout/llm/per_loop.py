@@ -18,7 +18,8 @@ class PerLoop(Generic[T]):
     down and when it is collected; so what is forgotten, or outlives its loop, leaks no connection.
 
     Args:
-        opened: Gives a context manager that does not wait when it is entered: two calls would open two.
+        opened: Gives a context manager that does not wait when it is entered, or two calls would open two. It must not lead
+            back here: then what is forgotten would be collected in any order, and complain that it was not closed.
     """
 
     def __init__(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> None:
@@ -41,14 +42,15 @@ class PerLoop(Generic[T]):
         for place in list(self._open):  # a copy, and one step each: other threads add theirs
             if place[1].is_closed():
                 self._open.pop(place, None)
-        owner = self._owned()
+        owner = _owned(self._opened)
         opened = await anext(owner)
         self._open[here] = owner, opened
         return opened
 
-    async def _owned(self) -> AsyncGenerator[T]:
-        async with self._opened() as opened:
-            yield opened
+
+async def _owned(opened: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncGenerator[T]:
+    async with opened() as one:  # no method: it would keep its own owner alive
+        yield one
 
 
 _Place = tuple[int, asyncio.AbstractEventLoop]  # a process and a loop: after a fork, connections are the parent's alone

@@ -15,6 +15,8 @@ from . import lanes
 from .asking import FunctionProvider, HttpProvider, Provider
 from .calls import Route, Step
 from .endpoint import Endpoint, Place, place_of
+from .proxies import is_socks
+from .socks import SocksLane, check_installed
 from .wire import Wire
 
 NO_LIMITS = Limits()
@@ -35,6 +37,7 @@ class Routes:
         self._wire = wire
         self._routes: dict[Endpoint, Route] = {}
         self._steps: dict[tuple[Endpoint, ...], Step] = {}
+        self._socks: list[SocksLane] = []
 
     def steps(self, model: Model | None, fallbacks: Sequence[Model] = ()) -> Sequence[Step]:
         """Where a call to `model` (None: the client's own) may be asked, one after another.
@@ -52,17 +55,23 @@ class Routes:
         """
         if endpoint not in self._routes:
             place = place_of(endpoint)
-            provider = _providers(endpoint, place, self._wire)
+            provider = _providers(endpoint, place, self._wire, self._socks)
             hold = quotas.join(place.quota, endpoint.limits or NO_LIMITS, self)
             self._routes[endpoint] = Route(place, provider, hold, endpoint.price)
         return self._routes[endpoint]
 
-    def close(self) -> None:
-        """Let go of all quotas; the next use joins them again."""
+    async def aclose(self) -> None:
+        """Close the running loop's connections that are not the wire's, and let go of all quotas; the next use joins them
+        again.
+        """
+        socks = self._socks.copy()
+        self._socks.clear()
         for route in self._routes.values():
             route.hold.leave()
         self._routes.clear()
         self._steps.clear()
+        for lane in socks:
+            await lane.aclose()
 
     def __iter__(self) -> Iterator[tuple[Endpoint, Route]]:
         return iter(list(self._routes.items()))  # a copy, for other threads may add to them
@@ -84,16 +93,24 @@ class Routes:
         return step
 
 
-def _providers(endpoint: Endpoint, place: Place, wire: Wire) -> Callable[[str | None], Provider]:
-    """Who answers at `endpoint`, by the name of the API."""
+def _providers(endpoint: Endpoint, place: Place, wire: Wire, socks: list[SocksLane]) -> Callable[[str | None], Provider]:
+    """Who answers at `endpoint`, by the name of the API; lanes through a SOCKS proxy are added to `socks`."""
     if endpoint.provider is not None:
         answers: Provider = FunctionProvider(endpoint.provider)
         return lambda api: answers
-    return cache(lambda api: HttpProvider(_lane(endpoint, place, wire, place.format(api)), place.format(api)))
+    if is_socks(place.proxy):
+        check_installed(place)
+    return cache(lambda api: HttpProvider(_lane(endpoint, place, wire, socks, place.format(api)), place.format(api)))
 
 
-def _lane(endpoint: Endpoint, place: Place, wire: Wire, form: Format) -> lanes.Lane:
-    return lanes.WireLane(wire, place, form) if endpoint.client is None else lanes.SdkLane(endpoint.client, form)
+def _lane(endpoint: Endpoint, place: Place, wire: Wire, socks: list[SocksLane], form: Format) -> lanes.Lane:
+    """What carries requests there: the wire, unless a client was passed in or the proxy is none of the wire's."""
+    if endpoint.client is not None:
+        return lanes.SdkLane(endpoint.client, form)
+    if not is_socks(place.proxy):
+        return lanes.WireLane(wire, place, form)
+    socks.append(SocksLane(place, form))
+    return socks[-1]
 
 
 def own_endpoints(
