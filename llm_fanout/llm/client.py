@@ -22,6 +22,7 @@ from ..tally import Tally
 from ..work import Terms
 from .calls import Plan, PromptCall
 from .endpoint import Endpoint
+from .files import calls_at_once
 from .heard import Tell
 from .live_limits import LiveLimits
 from .prompt import (
@@ -89,7 +90,7 @@ class FanOut:
         self._wire = AiohttpWire()
         self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
         self._tally = Tally()
-        self._lane = Lane()
+        self._lane = Lane(max_concurrency=calls_at_once(self._routes.own))
         self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._routes.steps(None, options.get("fallbacks") or ())
