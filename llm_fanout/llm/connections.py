@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import aiohttp
 
 if TYPE_CHECKING:
+    from aiohttp import ClientRequest, ClientTimeout
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -33,7 +36,12 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL)
+        self._openers: WeakSet[object] = WeakSet()  # tasks that have opened one
         self._next_at = 0.0  # the loop's time at which the next may be opened, were there none at once
+
+    def has_opened(self) -> bool:
+        """Whether the running task has opened a connection, and not found all of its own here."""
+        return asyncio.current_task() in self._openers
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         """One that is idle, or None when one may be opened: aiohttp asks here first, and opens where there is none."""
@@ -44,6 +52,10 @@ class Connections(aiohttp.TCPConnector):
         if idle:
             idle.rotate(1)  # aiohttp takes them from the left, and puts them back on the right
         return await super()._get(key, traces)
+
+    async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
+        self._openers.add(asyncio.current_task())
+        return await super()._create_connection(req, traces, timeout)
 
     async def _paced(self) -> None:
         """Wait until one more may be opened. Who is cancelled meanwhile leaves a gap, and that is all."""

@@ -69,6 +69,7 @@ CONNECTION = Reaction("connection", Again.TRANSIENT, outage=True)
 NO_HOST = Reaction("connection", Again.TRANSIENT, outage=True, advice="check base_url and the network")
 NO_TRUST = Reaction("connection", Again.TRANSIENT, outage=True, advice="check base_url and the trusted certificates")
 RESET = Reaction("connection", Again.TRANSIENT, outage=True, retry_now=True)  # a kept connection that the server had dropped
+STALE = Reaction("connection", Again.PUSHBACK, retry_now=True)  # that for sure, and a call's first failure: costs no try
 CUT = Reaction("connection", Again.TRANSIENT, outage=True, spent=True)  # cut in the middle of an answer
 NO_ROOM = Reaction("connection", Again.PUSHBACK, shrink=True)  # our own pool or files: nothing was sent, no try is used up
 
@@ -213,6 +214,7 @@ CAUSES: Mapping[str, Reaction] = {
 }
 # Then along the class's ancestors: aiohttp's first, those that httpx and httpx2 share, and the standard library's.
 EXCEPTIONS: Mapping[str, Reaction] = {
+    "StaleConnection": STALE,  # ours, of the wire
     "ConnectionTimeoutError": CONNECTION,
     "ServerTimeoutError": TIMEOUT,
     "ClientConnectorError": CONNECTION,

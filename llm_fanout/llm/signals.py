@@ -88,6 +88,8 @@ def of_exception(exc: BaseException, *, partial: str = "", first: bool = False) 
     """
     chain = _chain(exc)
     reaction = _reaction_to(chain)
+    if reaction is reactions.STALE and not first:
+        reaction = reactions.RESET  # not by chance any more: it may be what the call asks for that breaks them
     words = " <- ".join(f"{type(each).__name__}: {each}".rstrip(": ") for each in chain)
     outcome = _outcome(reaction, hints.one_line(words), partial=partial)
     outcome.heard = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 import aiohttp
 
@@ -17,6 +17,7 @@ from .per_loop import PerLoop
 from .times import Timeouts
 from .trust import trust
 
+BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
 
 
@@ -55,6 +56,10 @@ class ReplyTooLarge(Exception):
     """A reply has more bytes than anybody could want."""
 
 
+class StaleConnection(ConnectionError):
+    """A connection that had been used before broke before an answer began: most likely the server had dropped it."""
+
+
 async def counted(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> AsyncIterator[bytes]:
     """The chunks, counted while they are read: a hostile or broken server costs `limit` bytes at the most.
 
@@ -87,9 +92,14 @@ class AiohttpWire:
         session = await self._sessions.here()
         bounds = _bounds(timeouts.connect, timeouts.idle)
         trusted = True if proxy is None and url.startswith("http:") else trust()
-        response = await session.post(
-            url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
-        )
+        try:
+            response = await session.post(
+                url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
+            )
+        except BROKEN as exc:
+            if cast("Connections", session.connector).has_opened():
+                raise
+            raise StaleConnection("a kept connection broke before there was an answer") from exc
         return _AiohttpAnswer(response)
 
     async def aclose(self) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
-from support import Simulate
+from support import Simulate, completion
 
-from llm_fanout import clock
+from llm_fanout import FanOut, clock
 from llm_fanout.llm.connections import Connections
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.llm.wire import AiohttpWire
@@ -186,3 +188,47 @@ async def test_cancelled_calls_leave_nothing_open(wire: AiohttpWire, server: Ser
     assert (len(pool._acquired), sum(map(len, pool._conns.values()))) == (0, 0)
     assert await post(wire, server) == b"answer"
     assert len(asyncio.all_tasks()) <= before + 2
+
+
+@asynccontextmanager
+async def forgetful(answers: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that answers so many requests on a connection, and closes it on the next; the requests of each connection."""
+    requests: list[int] = []
+    body = json.dumps(completion("yes")).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(0)
+        mine = len(requests) - 1
+        try:
+            while True:
+                asked = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(asked.lower().split(b"content-length: ")[1].split()[0]))
+                requests[mine] += 1
+                if requests[mine] > answers:
+                    break
+                writer.write(head + body)
+        except asyncio.IncompleteReadError:
+            pass  # the client has closed it
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
+
+
+async def test_a_connection_that_the_server_dropped_costs_no_try() -> None:
+    """Found out by using it again, it is replaced at once, though no retry is allowed."""
+    async with forgetful(1) as (url, requests), FanOut("openai/x", base_url=url, api_key="key", max_retries=0) as fan:
+        results = [await fan.call("hello") for _ in range(3)]
+
+    assert [(result.value, result.attempts) for result in results] == [("yes", 1), ("yes", 2), ("yes", 2)]
+    assert requests == [2, 2, 1]
+
+
+async def test_a_new_connection_that_breaks_is_a_failure() -> None:
+    """It was not idle, so that it says something of the server or of the call."""
+    async with forgetful(0) as (url, requests), FanOut("openai/x", base_url=url, api_key="key", max_retries=0) as fan:
+        result = await fan.call("hello")
+
+    assert (result.error and result.error.kind, result.attempts, requests) == ("connection", 1, [1])

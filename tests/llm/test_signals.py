@@ -26,7 +26,7 @@ from llm_fanout.core.retry import Again
 from llm_fanout.errors import ERROR_OF_KIND, CallError
 from llm_fanout.llm import reactions, signals
 from llm_fanout.llm.reactions import Reaction
-from llm_fanout.llm.wire import ReplyTooLarge
+from llm_fanout.llm.wire import ReplyTooLarge, StaleConnection
 
 
 def error_of(outcome: Outcome) -> CallError:
@@ -693,6 +693,15 @@ def test_a_connection_that_the_server_had_dropped_is_replaced_at_once() -> None:
     assert signals.of_exception(cut, first=True).told is None
 
 
+def test_a_kept_connection_that_broke_uses_up_no_try() -> None:
+    """The first time in a call, and it is no sign of an outage; after that it counts like any other that broke."""
+    stale = StaleConnection("x")
+    first, later = signals.of_exception(stale, first=True), signals.of_exception(stale)
+
+    assert (first.again, first.told, says(first)) == (PUSH, 0.0, "elsewhere")
+    assert (later.again, later.told, says(later)) == (TRY, None, "outage elsewhere")
+
+
 def test_what_had_come_before_a_failure_is_kept() -> None:
     """A stream that breaks keeps its text, and that was paid for, whatever broke."""
     outcome = signals.of_exception(ConnectionResetError("x"), partial="half an ans")
@@ -757,4 +766,4 @@ def test_every_row_is_sound() -> None:
     assert {row.kind for row in rows} <= set(ERROR_OF_KIND)
     assert [row for row in rows if row.closes and row.again is not NO] == []
     assert [row for row in rows if row.closes_at_once and not row.closes] == []
-    assert [row for row in rows if row.retry_now and row.again is not TRY] == []
+    assert {row.again for row in rows if row.retry_now} == {TRY, PUSH}
