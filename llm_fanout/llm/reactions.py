@@ -78,6 +78,7 @@ INVALID = Reaction("invalid")
 NO_MODEL = Reaction("invalid", closes="quota", advice="check the model's name, and that base_url is where the API begins")
 WRONG_URL = Reaction("invalid", closes="endpoint", advice="check base_url")
 AUTH = Reaction("auth", closes="credential", advice="check the API key and what it may be used for")
+NO_PASSAGE = Reaction("auth", closes="endpoint", advice="check the login in the proxy's URL")
 CREDIT = Reaction("credit", closes="credential", closes_at_once=True, advice="add credit, or raise the limit that is hit")
 TOO_LARGE = Reaction("too_large", advice="shorten the prompt or lower max_tokens")
 FLAGGED = Reaction("filtered", advice="change the prompt")  # before the model saw it
@@ -184,6 +185,7 @@ STATUSES: Mapping[int, Reaction] = {
     403: AUTH,  # a region, or a permission
     404: NO_MODEL,
     405: WRONG_URL,
+    407: NO_PASSAGE,  # from a proxy
     408: UNREADY,
     409: UNREADY,
     413: TOO_LARGE,

@@ -255,6 +255,8 @@ def _reaction_to(chain: list[BaseException]) -> Reaction:
         return reactions.NO_ROOM
     if any(map(_is_unanswered, chain)):
         return reactions.RESET
+    if any(map(_is_refused_by_proxy, chain)):
+        return reactions.NO_PASSAGE
     found = (_known(chain, table) for table in (reactions.CAUSES, reactions.EXCEPTIONS, reactions.WRAPPERS))
     return next((reaction for reaction in found if reaction is not None), reactions.OUR_FAULT)
 
@@ -267,6 +269,11 @@ def _is_out_of_files(exc: BaseException) -> bool:
 def _is_unanswered(exc: BaseException) -> bool:
     """By what it says: to httpx and httpx2 it is of the class of answers that were cut."""
     return type(exc).__name__ == "RemoteProtocolError" and "without sending a response" in str(exc)
+
+
+def _is_refused_by_proxy(exc: BaseException) -> bool:
+    """By name and what it says: aiohttp's and httpx2's, for a tunnel that a proxy does not make without a login."""
+    return type(exc).__name__ in ("ClientHttpProxyError", "ProxyError") and str(exc).startswith("407")
 
 
 def _known(chain: list[BaseException], table: Mapping[str, Reaction]) -> Reaction | None:

@@ -222,6 +222,20 @@ async def test_a_proxy_that_cannot_be_had_is_no_leak(
     assert "secret" not in repr(result.error)
 
 
+@pytest.mark.parametrize("over", ["plain", "tls"])
+async def test_a_proxy_that_lets_nobody_pass_ends_it(server: Server, over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong login is wrong for every call: it is not tried again, and the message says where to look, not what it was."""
+    async with relay("http", wants="somebody:right") as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"http://somebody:wrongword@{proxy.at}")
+        async with client(getattr(server, over), max_retries=5) as fan:
+            result = await fan.call("hello")
+
+    assert result.error is not None
+    assert (result.error.kind, result.attempts) == ("auth", 1)
+    assert "check the login in the proxy's URL" in str(result.error)
+    assert "wrongword" not in repr(result.error)
+
+
 async def test_connections_over_tls_are_used_again(server: Server) -> None:
     """One handshake for calls that come after each other, one context for all."""
     async with client(server.tls) as fan:
