@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..providers.format import Format
@@ -83,5 +84,12 @@ def _client(place: Place) -> Client:
         return AsyncAnthropic(api_key=NO_KEY, base_url=place.base_url, http_client=http)
     import openai
 
+    others: Any = dict.fromkeys(_of_openai() if not place.name.startswith("openai/") else (), openai.Omit())
     http = openai.DefaultAsyncHttpxClient(proxy=place.proxy, verify=trust())
-    return openai.AsyncOpenAI(api_key=NO_KEY, base_url=place.base_url, http_client=http)
+    return openai.AsyncOpenAI(api_key=NO_KEY, base_url=place.base_url, default_headers=others, http_client=http)
+
+
+def _of_openai() -> list[str]:
+    """Headers that the SDK takes from its environment (openai 3.57), which other providers have no business with."""
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    return ["OpenAI-Organization", "OpenAI-Project", *(line.split(":")[0].strip() for line in lines if ":" in line)]

@@ -187,6 +187,21 @@ async def test_anthropics_go_through_a_socks_proxy(server: Server, monkeypatch: 
     assert all("anthropic-version" in sent for sent in server.headers)
 
 
+async def test_no_other_provider_hears_what_is_openais(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemini is asked by the same SDK behind a SOCKS proxy, but not told the organisation, nor custom headers."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer theirs\nX-Theirs: 1")
+    async with relay("socks") as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://{proxy.at}")
+        async with FanOut("gemini/g", base_url=server.plain, api_key=KEY) as fan:
+            await fan.call("hello")
+
+    sent = server.headers[-1]
+    assert sent["Authorization"] == f"Bearer {KEY}"
+    assert [name for name in ("OpenAI-Organization", "OpenAI-Project", "X-Theirs") if name in sent] == []
+
+
 async def test_what_is_exempt_goes_by_itself(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_PROXY names what is reached without one."""
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
