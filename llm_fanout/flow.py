@@ -127,8 +127,9 @@ class Flow(Generic[T]):
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
         self.loop = asyncio.get_running_loop()
         self._openings.began = clock.now()
-        for tally in (self._tally, *self._terms.counted_in):
-            tally.begin()
+        self._tally.begin()
+        for totals in self._terms.counted_in:
+            totals.begin(self._tally)
         self._feed.start()
         if self._tally.stopped is not None:
             self._feed.stop()
@@ -217,8 +218,9 @@ class Flow(Generic[T]):
     def _meet(self, source: Source) -> None:
         """A call needs `source`, which none has needed before."""
         self._openings.met.add(source)
-        for tally in (self._tally, *self._terms.counted_in):
-            tally.waits_for(source)
+        self._tally.waits_for(source)
+        for totals in self._terms.counted_in:
+            totals.waits_for(source)
 
     def _end_if_all_is_closed(self) -> None:
         """Pull nothing more if nothing could be done with it; what is under way may end, for it may have been paid for."""
@@ -312,8 +314,6 @@ class Flow(Generic[T]):
         tally = self._tally
         tally.attempts += 1
         tally.in_flight += 1
-        for shared in self._terms.counted_in:
-            shared.attempt_began()
         if call.parked:
             call.parked = False
             self._parked -= 1
@@ -327,8 +327,6 @@ class Flow(Generic[T]):
     def ended(self, call: _Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
         self._tally.in_flight -= 1
-        for shared in self._terms.counted_in:
-            shared.attempt_ended()
         if verdict.retry_at is not None:
             call.parked = True
             self._parked += 1
@@ -360,8 +358,6 @@ class Flow(Generic[T]):
 
     def _deliver(self, result: Result[T]) -> None:
         self._tally.count(result)
-        for shared in self._terms.counted_in:
-            shared.count(result)
         self._shelf.put(result)
         if self._reporter.wants:
             self._report()
@@ -379,6 +375,8 @@ class Flow(Generic[T]):
                 timer.cancel()
             self._tally.total = self._pulled
             self._tally.end()
+            for totals in self._terms.counted_in:
+                totals.end(self._tally)
             self._report(final=True)
             self.over.set()
             self._shelf.wake()

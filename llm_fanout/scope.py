@@ -12,7 +12,7 @@ from .core.lanes import Lane
 from .errors import Stopped
 from .run import Run, leave_all
 from .summary import Summary
-from .tally import Tally
+from .tally import Totals
 
 
 class Scope:
@@ -28,8 +28,8 @@ class Scope:
         self.lane = lane
         self.calls = Lane(lane)  # single calls: one line, beside those of its runs
         self.around = around
-        self.tally = Tally()
-        self.tally.begin()
+        self.totals = Totals()
+        self.totals.open()
         self.children: Sequence[Scope] = ()
         self._rank = rank
         self._runs: WeakSet[Run[Any]] = WeakSet()
@@ -38,7 +38,7 @@ class Scope:
     @property
     def summary(self) -> Summary:
         """The numbers of all calls inside so far, those of its children included."""
-        return self.tally.summary()
+        return self.totals.summary()
 
     @property
     def rank(self) -> int | None:
@@ -78,7 +78,7 @@ class Scope:
         await leave_all(self._runs, f"scope {self.name!r} has ended")
         for child in self.children:
             await child.leave()
-        self.tally.end()
+        self.totals.close()
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}: {self.summary.done} calls done>"

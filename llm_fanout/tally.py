@@ -54,9 +54,9 @@ class Recent:
 _Sort = tuple[str, int, Price | None]  # list prices change at round numbers of input tokens and are linear in between
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Tally:
-    """Counts what happens to the calls of a run, or of a client: `count` and `summary` may be called from any thread.
+    """Counts what happens to the calls of a run, on its event loop; `summary` may be called from any thread.
 
     `done` is how many calls have ended.
     """
@@ -74,28 +74,26 @@ class Tally:
     _sources: dict[Source, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
     _ended: float | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
-        """The run starts; of many runs, the first."""
-        if self._began is None:
-            self._began = now = clock.now()
-            self._recent = Recent(now)
+        """The run starts."""
+        self._began = now = clock.now()
+        self._recent = Recent(now)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run has started."""
+        return self._began is not None
+
+    def copy(self) -> Tally:
+        """Another with the same numbers, since when it runs, and what it waits for."""
+        other = Tally(_sources=self._sources, _began=self._began, _ended=self._ended)
+        other.add(self)
+        return other
 
     def end(self) -> None:
         """The run has ended."""
         self._ended = clock.now()
-
-    def attempt_began(self) -> None:
-        """A call is tried, in one of many runs."""
-        with self._lock:
-            self.attempts += 1
-            self.in_flight += 1
-
-    def attempt_ended(self) -> None:
-        """A try has ended."""
-        with self._lock:
-            self.in_flight -= 1
 
     def waits_for(self, source: Source) -> None:
         """A call of the run needs `source`; from now on the run may be held up by it."""
@@ -104,28 +102,38 @@ class Tally:
 
     def count(self, result: Result[Any]) -> None:
         """A call has ended."""
-        with self._lock:
-            self.done += 1
-            if result.error is None:
-                self._succeeded += 1
-            else:
-                self._errors[result.error.kind] += 1
-            for model, size, calls, usage, price in result.spending:
-                sums = self._sums.get((model, size, price))
-                if sums is None:
-                    sums = self._sums[model, size, price] = [0, 0, 0, 0, 0]
-                sums[0] += calls
-                for at, tokens in enumerate(usage, 1):
-                    if tokens:
-                        sums[at] += tokens
+        self.done += 1
+        if result.error is None:
+            self._succeeded += 1
+        else:
+            self._errors[result.error.kind] += 1
+        for model, size, calls, usage, price in result.spending:
+            sums = self._sums.get((model, size, price))
+            if sums is None:
+                sums = self._sums[model, size, price] = [0, 0, 0, 0, 0]
+            sums[0] += calls
+            for at, tokens in enumerate(usage, 1):
+                if tokens:
+                    sums[at] += tokens
+
+    def add(self, other: Tally) -> None:
+        """Count what `other` has counted, too."""
+        self.attempts += other.attempts
+        self.in_flight += other.in_flight
+        self.done += other.done
+        self._succeeded += other._succeeded
+        self._errors.update(other._errors.copy())
+        for sort, sums in list(other._sums.items()):
+            ours = self._sums.get(sort, [0] * len(sums))
+            self._sums[sort] = [ours + theirs for ours, theirs in zip(ours, sums, strict=True)]
 
     def summary(self) -> Summary:
         """The numbers as of now."""
-        with self._lock:
-            done, succeeded = self.done, self._succeeded
-            spending = [
-                Spending(model, size, sums[0], Usage(*sums[1:]), price) for (model, size, price), sums in self._sums.items()
-            ]
+        done, succeeded = self.done, self._succeeded
+        spending = [
+            Spending(model, size, sums[0], Usage(*sums[1:]), price)
+            for (model, size, price), sums in list(self._sums.items())
+        ]
         return Summary(
             total=self.total,
             done=done,
@@ -170,3 +178,51 @@ class Tally:
                 waits[limit] += seconds - before.get(limit, 0.0)  # type: ignore[assignment]  # seconds, not a count
         longest = waits.most_common(1)
         return longest[0][0] if longest and longest[0][1] > 0 else "provider"
+
+
+class Totals:
+    """The numbers of many runs: those of a client, or of a scope. From any thread; nothing is done for each call.
+
+    A run of an event loop that was closed under it counts as it stood then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[Tally] = set()
+        self._sum = Tally()  # of the runs that have ended
+
+    def open(self) -> None:
+        """The time begins to count; it does with the first run, if not before."""
+        with self._lock:
+            self._sum.begin()
+
+    def close(self) -> None:
+        """The time counts no more."""
+        with self._lock:
+            self._sum.end()
+
+    def begin(self, run: Tally) -> None:
+        """One more run starts."""
+        with self._lock:
+            if not self._sum.has_begun:
+                self._sum.begin()
+            self._running.add(run)
+
+    def end(self, run: Tally) -> None:
+        """A run has ended."""
+        with self._lock:
+            self._running.discard(run)
+            self._sum.add(run)
+
+    def waits_for(self, source: Source) -> None:
+        """A call of a run needs `source`."""
+        with self._lock:
+            self._sum.waits_for(source)
+
+    def summary(self) -> Summary:
+        """The numbers as of now."""
+        with self._lock:
+            whole = self._sum.copy()
+            for run in self._running:
+                whole.add(run)
+        return whole.summary()

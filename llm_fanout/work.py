@@ -13,7 +13,7 @@ from .core.quota import Quota
 from .core.retry import RetryPolicy
 from .core.source import Source
 from .results import Result
-from .tally import Tally
+from .tally import Totals
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -79,7 +79,7 @@ class Terms:
     sources: Sequence[Source]
     deadline: Callable[[], float] = lambda: inf
     nests: bool = False
-    counted_in: Sequence[Tally] = ()
+    counted_in: Sequence[Totals] = ()
 
     @property
     def width(self) -> float:

@@ -33,9 +33,11 @@ class Provider(Protocol):
 
     Attributes:
         via: What carries it there, as `Result.via` says it.
+        api: How the bytes of its answers are read; empty if they have none.
     """
 
     via: Via
+    api: str
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """Try once: a Reply as the outcome's value, or why there is none. Only CancelledError is raised."""
@@ -53,6 +55,7 @@ class HttpProvider:
         self._lane = lane
         self._form = form
         self.via: Via = lane.via
+        self.api: str = form.name
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """POST once."""
@@ -90,6 +93,7 @@ class FunctionProvider:
     """A function of the user."""
 
     via: Via = "function"
+    api = ""
 
     def __init__(self, function: Function) -> None:
         self._function = function

@@ -16,7 +16,7 @@ from ..providers.reply import Reply
 from ..providers.request import Request
 from ..providers.schema import Schema, repair
 from ..quotas import Hold
-from ..results import Result, Via
+from ..results import Result
 from ..spending import NO_USAGE, Price, Spending, Usage
 from ..work import Timing
 from . import signals
@@ -75,14 +75,17 @@ class Step:
     Args:
         routes: The routes.
         source: What their quotas are together.
+
+    Attributes:
+        plain: It as the only choice of a job whose tokens nobody counts.
     """
 
-    __slots__ = ("_plain", "routes", "source")
+    __slots__ = ("plain", "routes", "source")
 
     def __init__(self, routes: Sequence[Route], source: Source) -> None:
         self.routes = routes
         self.source = source
-        self._plain = Choice(source)
+        self.plain = (Choice(source),)
 
     def choice_for(self, request: Request) -> Choice:
         """The step as a choice of a job, with what one attempt reserves: the input's tokens, and the most (or the likely)
@@ -90,7 +93,7 @@ class Step:
         for route in self.routes:
             if route.hold.quota.counts_tokens:
                 return Choice(self.source, self._cost_of(request))
-        return self._plain
+        return self.plain[0]
 
     def _cost_of(self, request: Request) -> Cost:
         most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
@@ -148,6 +151,8 @@ class Plan:
         Raises:
             Rejected: It needs more tokens than pass in a minute anywhere, so it could never start.
         """
+        if self._lone is not None and not self._lone.hold.quota.counts_tokens:
+            return self.steps[0].plain
         choices = [step.choice_for(request) for step in self.steps]
         fitting = [each for each in choices if each.cost is ONE_REQUEST or each.source.fits_ever(each.cost)]
         if not fitting:
@@ -175,7 +180,7 @@ class PromptCall:
     # What most calls never have is not in the instance: there is one for each prompt.
     _route: Route | None = None  # the one that was asked last
     _heard: Heard | None = None
-    _via: Via = ""  # what carried the last attempt
+    _provider: Provider | None = None  # of the last attempt
     _failed = False  # whether anything has gone wrong yet
     _instance: object = None  # of the schema
     _spent: Sequence[Spending] = ()
@@ -209,7 +214,7 @@ class PromptCall:
         self._heard = heard = Heard(plan.tell, first_try=not self._failed)
         request = self._request_on(route)
         provider = route.provider(plan.api)
-        self._via = provider.via
+        self._provider = provider
         outcome = await provider.ask(request, plan.settings.timeouts, heard)
         if plan.tell is not None:
             _tell_whole(outcome, heard)
@@ -232,7 +237,7 @@ class PromptCall:
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
         """The prompt's Result."""
-        route, heard = self._route, self._heard
+        route, heard, provider = self._route, self._heard, self._provider
         reply = outcome.value if isinstance(outcome.value, Reply) else None
         error: Any = outcome.error
         if isinstance(error, Stopped) and heard is not None:
@@ -245,7 +250,7 @@ class PromptCall:
             error=error,
             model=(route or self._plan.steps[0].routes[0]).place.name,
             endpoint="" if route is None else route.place.base_url,
-            via=self._via,
+            via="" if provider is None else provider.via,
             attempts=timing.attempts,
             spending=self._spent,
             queue_time=timing.queue_time,
@@ -254,7 +259,7 @@ class PromptCall:
             ttft=None if heard is None else heard.first,
             inter_token=() if heard is None else heard.gaps,
             reply=b"" if reply is None else reply.raw or reply,
-            api="" if route is None or reply is None or not reply.raw else route.place.format(self._plan.api).name,
+            api="" if provider is None or reply is None or not reply.raw else provider.api,
             returned=self._instance if error is None else None,
         )
 

@@ -18,7 +18,7 @@ from ..results import Result
 from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
 from ..summary import Summary
-from ..tally import Tally
+from ..tally import Totals
 from ..work import Terms
 from .calls import Plan, PromptCall
 from .endpoint import Endpoint
@@ -89,7 +89,7 @@ class FanOut:
         self._options: Mapping[str, Any] = options
         self._wire = AiohttpWire()
         self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
-        self._tally = Tally()
+        self._totals = Totals()
         self._lane = Lane(max_concurrency=calls_at_once(self._routes.own))
         self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
         self._runs: WeakSet[Run[Any]] = WeakSet()
@@ -98,7 +98,7 @@ class FanOut:
     @property
     def summary(self) -> Summary:
         """The numbers of all calls of this client so far."""
-        return self._tally.summary()
+        return self._totals.summary()
 
     @property
     def limits(self) -> MutableMapping[str, Limits]:
@@ -356,7 +356,7 @@ class FanOut:
             lane=lane,
             sources=[step.source for step in steps],
             deadline=lambda: seconds_left(deadline),
-            counted_in=[self._tally] if scope is None else [self._tally, *(each.tally for each in scope.path())],
+            counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
         )
         run: Run[Any] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")

@@ -25,6 +25,9 @@ class Credential:
         whose: Whose it is, for messages.
         secrets: What other headers say, which may hold a key as well: "Bearer sk-...".
 
+    Attributes:
+        fixed: The headers that carry the key; None if it changes.
+
     Raises:
         ConfigError: The key cannot be in a header.
     """
@@ -34,12 +37,12 @@ class Credential:
         self._whose = whose
         self._others = [word for secret in secrets for word in secret.split()]
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
-        self._headers: Mapping[str, str] = {} if not isinstance(key, str) else self._carry(key)
+        self.fixed: Mapping[str, str] | None = self._carry(key) if isinstance(key, str) else None
 
     async def headers(self) -> Mapping[str, str]:
         """The headers that carry the key that is valid now; raises whatever the user's function raises."""
         if self._ask is None:
-            return self._headers
+            return self.fixed or {}
         key = await awaited(self._ask(), self._ask)
         if not isinstance(key, str):
             raise ConfigError(f"api_key={self._ask!r} gave {type(key).__name__}; it must give the key as text")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 
 from .. import clock
@@ -23,20 +23,20 @@ class Heard:
         gaps: Seconds between one piece and the next.
     """
 
-    __slots__ = ("_began", "_last", "_said", "_tell", "first", "first_try", "gaps")
+    __slots__ = ("_began", "_gaps", "_last", "_said", "_tell", "first", "first_try", "gaps")
 
     def __init__(self, tell: Tell | None = None, *, first_try: bool = True) -> None:
         self.first_try = first_try
         self._tell = tell
         self._began = self._last = clock.now()
-        self._said = StringIO()  # compact: there may be a million pieces
+        self._said: StringIO | None = None  # compact: there may be a million pieces
         self.first: float | None = None
-        self.gaps: array[float] = array("d")
+        self.gaps: Sequence[float] = ()
 
     @property
     def text(self) -> str:
         """All of it so far."""
-        return self._said.getvalue()
+        return "" if self._said is None else self._said.getvalue()
 
     @property
     def seconds(self) -> float:
@@ -51,10 +51,12 @@ class Heard:
     def hear(self, piece: str) -> None:
         """One more piece of text."""
         now = clock.now()
-        if self.first is None:
+        if self._said is None:
             self.first = now - self._began
+            self.gaps = self._gaps = array("d")
+            self._said = StringIO()
         else:
-            self.gaps.append(now - self._last)
+            self._gaps.append(now - self._last)
         self._last = now
         self._said.write(piece)
         if self._tell is not None:

@@ -46,23 +46,16 @@ class WireLane:
         self._credential = place.credential
         self._writer = Writer(form)
         self._same = joined({"Content-Type": "application/json", "Accept": "application/json"}, place.headers)
-        self._headers: tuple[Mapping[str, str], Mapping[str, str]] = {}, self._same  # those of a key, and all with them
+        key = place.credential.fixed
+        self._fixed = None if key is None else joined(key, self._same)  # headers of a key that does not change
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """POST with the key that is valid now."""
         body = self._writer.write(request)
-        headers = await self._with_key()
+        headers = self._fixed or joined(await self._credential.headers(), self._same)
         if own := request.params.get("extra_headers"):
             headers = joined(headers, own)
         return await self._wire.send(self._url, headers, body, timeouts, self._proxy)
-
-    async def _with_key(self) -> Mapping[str, str]:
-        keys, headers = self._headers
-        now = await self._credential.headers()
-        if now is not keys:
-            headers = joined(now, self._same)
-            self._headers = now, headers
-        return headers
 
 
 class SdkLane:

@@ -44,7 +44,7 @@ class SocksLane:
 
     async def post(self, request: Request, timeouts: Timeouts) -> Answer:
         """Let the running loop's client post, with the key that is valid now."""
-        key = {} if self._credential is None else await self._credential.headers()
+        key = await self._credential.headers()
         headers = joined(key, self._same, request.params.get("extra_headers") or {})
         lane = await self._lanes.here()
         return await lane.post(replace(request, params={**request.params, "extra_headers": headers}), timeouts)
