@@ -24,6 +24,8 @@ def check_source(prompts: object) -> None:
 def _check_rows(rows: Iterable[object]) -> None:
     ids: set[str | int] = set()
     for index, row in enumerate(rows):
+        if isinstance(row, str):
+            continue  # there is nothing that could be wrong with it
         if isinstance(row, Mapping):
             raise ConfigError(
                 f"prompt {index} is one message, a dict; a prompt is a list of messages: hand in [[message, ...], ...], "

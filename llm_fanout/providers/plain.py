@@ -6,32 +6,33 @@ error, several choices, a number where there should be text) is None here, and i
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ..spending import Usage
-from .reading import count
+from .reading import SANE_TOKENS
 from .reply import Reply
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=SANE_TOKENS)]
 
 
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
 
 
 class _Used(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
     def tokens(self) -> Usage:
         sent, made = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            count(self.prompt_tokens),
-            count(self.completion_tokens),
-            0 if sent is None else count(sent.cached_tokens),
-            0 if made is None else count(made.reasoning_tokens),
-        )
+        cached = 0 if sent is None else sent.cached_tokens or 0
+        reasoning = 0 if made is None else made.reasoning_tokens or 0
+        return Usage(self.prompt_tokens, self.completion_tokens, cached, reasoning)
 
 
 class _Message(msgspec.Struct, gc=False):
