@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.job import ONE_REQUEST, Choice, Cost, Outcome
 from ..core.quota import Quota
-from ..core.retry import Again, RetryPolicy
+from ..core.retry import Again
 from ..core.source import Source
 from ..errors import CallError, Rejected, Stopped
 from ..providers.reply import Reply
@@ -188,24 +188,12 @@ class PromptCall:
     def __init__(self, prompt: Prompt, id: str | int, plan: Plan) -> None:
         self.prompt = prompt
         self.id = id
+        self.rank = plan.rank
+        self.retry = plan.settings.retry
+        self.timeout = plan.settings.timeouts.total
         self._plan = plan
         self._asked = self._request = plan.request_for(messages_of(prompt, plan.settings))
         self.choices = plan.choices_for(self._asked)
-
-    @property
-    def rank(self) -> int:
-        """How urgent it is."""
-        return self._plan.rank
-
-    @property
-    def retry(self) -> RetryPolicy:
-        """How hard it tries."""
-        return self._plan.settings.retry
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that one attempt may take."""
-        return self._plan.settings.timeouts.total
 
     async def perform(self, quota: Quota) -> Outcome:
         """Ask once, on the route that `quota` is of."""

@@ -149,10 +149,12 @@ class Prompt:
         tag: object = None,
         **options: Unpack[CallOptions],
     ) -> None:
-        _check_content(content)
+        if not isinstance(content, str):
+            _check_messages(content)
         if id is not None and not isinstance(id, str | int):
             raise ConfigError(f"id must be text or a whole number, got {id!r}")
-        check_options(options, CALL_OPTIONS)
+        if options:
+            check_options(options, CALL_OPTIONS)
         self.content = content
         self.id = id
         self.model = model
@@ -179,8 +181,6 @@ def prompt_of(item: object) -> Prompt:
 
 def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse a word that is no option here, and a value out of its range, before anything is sent."""
-    if not options:
-        return  # most prompts have none
     for name in options.keys() - known:
         raise ConfigError(f"there is no option {name!r} here; {REFUSED.get(name) or _nearest(name, known)}")
     timeouts_of(options.get("timeout"))
@@ -249,9 +249,7 @@ def _nearest(name: str, known: frozenset[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known are: {', '.join(sorted(known))}"
 
 
-def _check_content(content: object) -> None:
-    if isinstance(content, str):
-        return
+def _check_messages(content: object) -> None:
     if not isinstance(content, Sequence) or not content or not all(map(_is_message, content)):
         raise ConfigError(f"a prompt is text, a list of message dicts, or a Prompt; got {_short(content)}")
     for message in content:
