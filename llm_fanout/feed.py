@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextvars import copy_context
 from typing import Any, Protocol
 
-BREATH = 100  # items taken between two turns of the event loop
+BREATH = 20  # items taken between two turns of the event loop: a millisecond of work, or two
 
 Room = Callable[[], int]
 Take = Callable[[list[Any]], None]

@@ -128,7 +128,7 @@ def test_a_long_source_lets_others_breathe(simulate: Simulate[Any]) -> None:
         await asyncio.sleep(1)
         return [len(batch) for batch in taker.batches], tasks
 
-    assert simulate(main) == ([BREATH] * 10 + [50], 1)
+    assert simulate(main) == ([BREATH] * (1_050 // BREATH) + [1_050 % BREATH], 1)
 
 
 def test_a_source_runs_in_the_context_of_its_making(simulate: Simulate[Any], source_of: Any) -> None:
