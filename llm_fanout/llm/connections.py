@@ -12,6 +12,8 @@ from weakref import WeakSet
 import aiohttp
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from aiohttp import ClientRequest, ClientTimeout
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ConnectionKey
@@ -45,17 +47,26 @@ class Connections(aiohttp.TCPConnector):
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         """One that is idle, or None when one may be opened: aiohttp asks here first, and opens where there is none."""
-        idle = self._conns.get(key)
-        if not idle:
+        if not self._idle(key):
             await self._paced()
-            idle = self._conns.get(key)  # one may have come back meanwhile
-        if idle:
+        if idle := self._idle(key):  # one may have come back meanwhile
             idle.rotate(1)  # aiohttp takes them from the left, and puts them back on the right
         return await super()._get(key, traces)
 
     async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
         self._openers.add(asyncio.current_task())
         return await super()._create_connection(req, traces, timeout)
+
+    def _idle(self, key: ConnectionKey) -> deque[tuple[ResponseHandler, float]] | None:
+        """Those to the same place, without the last ones that are of no use any more.
+
+        What a server says unasked on an idle connection (HAProxy a 408, a broken gateway the same answer twice) is kept by
+        aiohttp 3.14, which would take it for the answer to the next request.
+        """
+        idle = self._conns.get(key)
+        while idle and idle[-1][0].should_close:
+            idle.pop()[0].close()
+        return idle
 
     async def _paced(self) -> None:
         """Wait until one more may be opened. Who is cancelled meanwhile leaves a gap, and that is all."""

@@ -232,3 +232,37 @@ async def test_a_new_connection_that_breaks_is_a_failure() -> None:
         result = await fan.call("hello")
 
     assert (result.error and result.error.kind, result.attempts, requests) == ("connection", 1, [1])
+
+
+@pytest.mark.parametrize(
+    "unasked", [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n"]
+)
+async def test_what_is_said_unasked_is_no_answer(wire: AiohttpWire, unasked: bytes) -> None:
+    """A connection on which the server said something while it was idle is not used again: that answers no request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"question")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
+        writers.append(writer)
+        await reader.read()  # until the client hangs up
+        writer.close()
+
+    async def ask() -> bytes:
+        answer = await wire.send(url, {}, b"question", Timeouts())
+        try:
+            return await answer.read()
+        finally:
+            await answer.close()
+
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        first = await ask()
+        writers[0].write(unasked)
+        pool = (await wire._sessions.here()).connector
+        assert pool is not None
+        await until(lambda: all(proto.should_close for idle in pool._conns.values() for proto, _ in idle))
+        second = await ask()
+        await wire.aclose()  # the server waits for its connections
+
+    assert (first, second, len(writers)) == (b"answer", b"answer", 2)
