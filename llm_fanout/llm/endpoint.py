@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from ..core.checks import is_number
 from ..core.stated import Limits
@@ -17,6 +18,7 @@ from ..providers.vendors import VENDORS, Vendor
 from ..quotas import QuotaKey
 from .credential import Credential, Key
 from .proxies import proxy_to
+from .redaction import redacted
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -156,7 +158,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         return _ready(endpoint, model, vendor, endpoint.client)
     embedded = provider == "sim" and endpoint.base_url is None
     base_url, key = _embedded(endpoint) if provider == "sim" else _own(endpoint, vendor, environ)
-    base_url = base_url.rstrip("/")
+    base_url = _checked(base_url).rstrip("/")
     named = {header: environ[name] for name, header in vendor.headers_in.items() if environ.get(name)}
     custom = _lines(environ.get(vendor.custom_in, ""))
     return Place(
@@ -199,9 +201,24 @@ def _own(endpoint: Endpoint, vendor: Vendor, environ: Mapping[str, str]) -> tupl
             f"there is no API key for {endpoint.model!r}: set {' or '.join(vendor.key_in)}, or in code api_key= (any text "
             "for a server that wants none); 'sim/...' needs no key"
         )
-    if not base_url.startswith(("http://", "https://")):
-        raise ConfigError(f"base_url must start with http:// or https://, got {base_url!r}")
     return base_url, key
+
+
+def _checked(base_url: str) -> str:
+    """`base_url`, if it is one, and may be shown: it is in every Result."""
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError as exc:
+        raise ConfigError(f"base_url must be a URL, got {redacted(base_url)!r} ({exc})") from None
+    if "@" in parts.netloc:
+        raise ConfigError(
+            "base_url must have no user and password in it, for it is shown; "
+            "say extra_headers={'Authorization': 'Basic ...'}, or pass a ready client"
+        )
+    if not base_url.startswith(("http://", "https://")):
+        raise ConfigError(f"base_url must start with http:// or https://, got {redacted(base_url)!r}")
+    return base_url
 
 
 def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
@@ -209,7 +226,7 @@ def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
 
 
 def _ready(endpoint: Endpoint, model: str, vendor: Vendor, client: Client) -> Place:
-    base_url = str(client.base_url).rstrip("/")
+    base_url = redacted(str(client.base_url)).rstrip("/")  # it is in every Result
     # Azure's token providers and Anthropic's auth tokens leave no key: then the URL and the model tell the quota.
     key = client.api_key if isinstance(client.api_key, str) and not any(map(str.isspace, client.api_key)) else ""
     quota = _quota_of(endpoint, base_url, key, model)

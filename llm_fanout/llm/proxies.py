@@ -37,13 +37,20 @@ def proxy_to(url: str) -> str | None:
     """The URL of the proxy that the environment (on macOS and Windows, else the system's settings) names for `url`.
 
     Raises:
-        ConfigError: Nobody here speaks to such a proxy.
+        ConfigError: Nobody here speaks to such a proxy, or its URL is none.
     """
     proxy = proxy_of(url, getproxies())
-    if proxy is not None and not proxy.lower().startswith(CARRIED):
-        scheme = proxy.partition("://")[0]  # no more of it: there may be a password
+    if proxy is None:
+        return None
+    scheme = proxy.partition("://")[0]  # no more of it is told: there may be a password
+    if not proxy.lower().startswith(CARRIED):
         raise ConfigError(
             f"the environment names a proxy of the kind {scheme}:// for {url}; use {', '.join(CARRIED)} or NO_PROXY"
+        )
+    if not _has_place(proxy):
+        raise ConfigError(
+            f"the environment names a proxy for {url} that is no URL; write {scheme}://user:password@host:port, and in the "
+            "password %2F for /, %3F for ?, %23 for #, %40 for @"
         )
     return proxy
 
@@ -63,6 +70,17 @@ def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
 def is_socks(proxy: str | None) -> bool:
     """Whether a proxy of that URL speaks SOCKS."""
     return proxy is not None and proxy.lower().startswith(SOCKS)
+
+
+def _has_place(proxy: str) -> bool:
+    """Whether a proxy's URL says where it is. One whose password has a slash in it says that elsewhere, and HTTP libraries
+    would then take the password for a port, or tell of it."""
+    try:
+        parts = urlsplit(proxy)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 @dataclass(frozen=True, slots=True)

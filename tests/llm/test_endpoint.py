@@ -87,6 +87,9 @@ async def test_arguments_come_before_the_environment() -> None:
         (Endpoint("openai/x", api_key="sk-with\nbreak"), {}, "line break"),
         (Endpoint("openai/x", api_key="schlüssel"), {}, "non-ASCII"),
         (Endpoint("openai/x", api_key=KEY, base_url="ftp://x"), {}, "http"),
+        (Endpoint("openai/x", api_key=KEY, base_url="http://x:port"), {}, "must be a URL"),
+        (Endpoint("openai/x", api_key=KEY, base_url="http://me:sk-with@x"), {}, "no user and password"),
+        (Endpoint("sim/x", base_url="http://me:sk-with@x"), {}, "no user and password"),
     ],
 )
 def test_what_cannot_work_is_refused(endpoint: Endpoint, environ: dict[str, str], match: str) -> None:
@@ -119,6 +122,15 @@ async def test_a_ready_client_says_it_all() -> None:
         assert blotted(place, f"bad {KEY}") == "bad ***"
         with pytest.raises(ConfigError, match="either the client or these"):
             Endpoint("openai/x", client=client, api_key=KEY)
+
+
+async def test_the_url_of_a_ready_client_is_shown_without_its_password() -> None:
+    """It may have one, for it is the client that goes there; Results only say where."""
+    async with AsyncOpenAI(api_key=KEY, base_url="https://me:secret@gate.example/v1") as client:
+        place = place_of(Endpoint("openai/x", client=client))
+
+    assert place.base_url == "https://***@gate.example/v1"
+    assert "secret" not in repr(place)
 
 
 def test_a_quota_may_have_a_name() -> None:

@@ -104,6 +104,16 @@ def test_an_unknown_kind_of_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("login", ["user:pa/secret", "user:1/secret", "user:secret#1", "user:pa?secret", "/user:secret"])
+def test_a_proxy_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    """A password with a slash in it is no port, and is not told."""
+    environment(monkeypatch, {"https": f"http://{login}@proxy:1"})
+
+    with pytest.raises(ConfigError, match="that is no URL; write http://user") as caught:
+        proxy_to("https://example.com")
+    assert "secret" not in str(caught.value)
+
+
 def test_what_runs_in_this_process_has_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider in a box is reached as it is, whatever the environment says; other places go by the environment."""
     environment(monkeypatch, {"all": "proxy:1"})
