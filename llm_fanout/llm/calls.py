@@ -64,9 +64,9 @@ class Route:
     output: OutputGuess = field(default_factory=OutputGuess)
     takes_schemas: bool = True
 
-    def blot(self, text: str) -> str:
-        """`text` without the key."""
-        return self.place.credential.blot(text)
+    def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
+        """`text` without the key, and without those in a call's own `headers`."""
+        return self.place.credential.blot(text, headers)
 
 
 class Step:
@@ -312,7 +312,8 @@ class PromptCall:
         """The outcome, its error free of the key (some servers quote what they refuse) and with the text that came."""
         if not isinstance(error, CallError):
             return outcome
-        outcome.error = error.reading(route.blot(error.message)).keeping(heard.text)
+        own = self._plan.settings.params.get("extra_headers")
+        outcome.error = error.reading(route.blot(error.message, own)).keeping(heard.text)
         return _unrepeatable(outcome, heard)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import takewhile
@@ -11,6 +12,7 @@ from typing import TypeVar
 from ..errors import ConfigError
 
 SHORTEST_SECRET = 8  # characters; shorter "keys" are the words that servers without keys are given
+SECRETIVE = re.compile("auth|key|token|secret|cookie|pass", re.IGNORECASE)  # names of headers: others say plain words
 REMEMBERED = 8  # keys of one that changes which are still kept out of texts
 
 T = TypeVar("T")
@@ -48,9 +50,10 @@ class Credential:
             raise ConfigError(f"api_key={self._ask!r} gave {type(key).__name__}; it must give the key as text")
         return self._carry(key)
 
-    def blot(self, text: str) -> str:
-        """`text` with every key blotted out, should one be in there, be it cut off."""
-        for key in (*self._seen, *self._others):
+    def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
+        """`text` with every key blotted out, should one be in there, be it cut off; also those in `headers` of one call."""
+        own = [word for name, said in (headers or {}).items() if SECRETIVE.search(name) for word in str(said).split()]
+        for key in (*self._seen, *self._others, *own):
             if len(key) >= SHORTEST_SECRET:
                 text = _without(text, key)
         return text

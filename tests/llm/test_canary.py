@@ -120,6 +120,17 @@ async def test_a_server_that_quotes_the_key(status: int) -> None:
     assert CANARY[:12] not in str(error)
 
 
+async def test_a_server_that_quotes_a_key_of_extra_headers() -> None:
+    """It is blotted out as well; a word of a header that holds no key is left."""
+    own = {"authorization": f"Bearer {CANARY}", "X-Title": "xxxxxxxxxx"}
+    async with quoting(401) as url, FanOut("openai/x", base_url=url, api_key="none", max_retries=0) as fan:
+        error = (await fan.call("x", extra_headers=own)).error
+
+    assert error is not None
+    assert CANARY[:12] not in str(error)
+    assert "xxxxxxxxxx" in str(error)
+
+
 @pytest.mark.parametrize("sdk", [False, True], ids=["wire", "sdk"])
 async def test_a_redirect_is_not_followed(sdk: bool) -> None:
     """It would take the key, and the prompt, to another host; where it leads is said."""
