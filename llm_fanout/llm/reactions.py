@@ -216,6 +216,7 @@ CAUSES: Mapping[str, Reaction] = {
 }
 # Then along the class's ancestors: aiohttp's first, those that httpx and httpx2 share, and the standard library's.
 EXCEPTIONS: Mapping[str, Reaction] = {
+    "ConfigError": OUR_FAULT,  # ours: what is set wrong stays so, whatever was found by it
     "StaleConnection": STALE,  # ours, of the wire
     "ConnectionTimeoutError": CONNECTION,
     "ServerTimeoutError": TIMEOUT,

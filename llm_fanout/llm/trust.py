@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
+from ..errors import ConfigError
+
 # Where Linux distributions keep their authorities, for a Python that was built elsewhere: as truststore 0.10 has them.
 BUNDLES = (
     "/etc/ssl/cert.pem",
@@ -33,9 +35,16 @@ def trust() -> ssl.SSLContext:
 
 
 def authorities(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """A new context that trusts SSL_CERT_FILE, or else SSL_CERT_DIR, or else what the system trusts."""
+    """A new context that trusts SSL_CERT_FILE, or else SSL_CERT_DIR, or else what the system trusts.
+
+    Raises:
+        ConfigError: The file cannot be read, or there is no certificate in it.
+    """
     if file := environ.get("SSL_CERT_FILE"):
-        return ssl.create_default_context(cafile=file)
+        try:
+            return ssl.create_default_context(cafile=file)
+        except OSError as exc:  # an SSLError too: to the table it would be a fault of the network, and worth a retry
+            raise ConfigError(f"SSL_CERT_FILE={file!r} holds no certificates that can be read: {exc}") from exc
     if folder := environ.get("SSL_CERT_DIR"):
         return ssl.create_default_context(capath=folder)
     if sys.platform != "linux":

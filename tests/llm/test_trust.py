@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import trustme
 
+from llm_fanout import FanOut
 from llm_fanout.llm.trust import authorities, places, trust
 
 
@@ -45,6 +46,22 @@ def test_the_same_authorities_as_the_sdk(monkeypatch: pytest.MonkeyPatch, author
     set_environment(monkeypatch, said)
 
     assert trusted(authorities(said)) == trusted(httpcore2.default_ssl_context())
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_file_that_holds_nobody_to_trust(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    """A call fails and names it, and is not tried again: that is no fault of the network."""
+    if content is not None:
+        (tmp_path / "file.pem").write_text(content)
+    set_environment(monkeypatch, {"SSL_CERT_FILE": str(tmp_path / "file.pem")})
+    trust.cache_clear()
+    async with FanOut("openai/x", base_url="https://127.0.0.1:1", api_key="key") as fan:
+        result = await fan.call("hello")
+
+    assert result.attempts == 1
+    assert "file.pem' holds no certificates" in str(result.error)
 
 
 def test_elsewhere_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
