@@ -60,7 +60,7 @@ _completion = msgspec.json.Decoder(_Completion).decode
 def completion(raw: bytes) -> Reply | None:
     """The Reply of a chat completion that is one choice with a text."""
     try:
-        answer = _completion(raw)
+        answer = _completion(_utf8(raw))
     except (ValueError, RecursionError):
         return None
     choice, used = answer.choices[0], answer.usage
@@ -87,8 +87,15 @@ _embeddings = msgspec.json.Decoder(_Embeddings).decode
 def vector(raw: bytes) -> Reply | None:
     """The Reply of an embedding of one text."""
     try:
-        answer = _embeddings(raw)
+        answer = _embeddings(_utf8(raw))
     except (ValueError, RecursionError):
         return None
     found, used = answer.data[0].embedding, answer.usage
     return Reply(usage=None if used is None else used.tokens(), vector=found, raw=raw) if found else None
+
+
+def _utf8(raw: bytes) -> bytes:
+    """`raw`, if it is UTF-8 all through: msgspec 0.22 looks no closer at what is not wanted. Raises ValueError."""
+    if not raw.isascii():
+        raw.decode()
+    return raw

@@ -100,3 +100,13 @@ def test_all_else_is_left_to_patience() -> None:
     assert [plain.completion(json.dumps(each).encode()) for each in odd] == [None] * len(odd)
     assert [plain.vector(json.dumps(each).encode()) for each in odd] == [None] * len(odd)
     assert (plain.completion(deep), plain.vector(deep)) == (None, None)
+
+
+def test_no_byte_is_overlooked() -> None:
+    """What is no UTF-8 is no answer, also where nothing is read: the SDK's own object could not be made of it."""
+    completion = json.dumps(COMPLETION).encode().replace(b"chatcmpl-1", b"chatcmpl-\xff")
+    embeddings = json.dumps(EMBEDDINGS).encode().replace(b'"embedding", "index"', b'"\xff", "index"')
+
+    assert plain.completion(completion) is None
+    assert plain.vector(embeddings) is None
+    assert plain.completion(completion.replace(b"\xff", "ä".encode())) is not None
