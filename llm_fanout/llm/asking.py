@@ -201,7 +201,7 @@ PING = "ping"  # Anthropic's sign of life; a stream of nothing else is no answer
 
 def _is_stream(answer: Answer) -> bool:
     """Whether it came as it was asked for: some servers answer as a whole, and errors always do."""
-    return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("content-type", "")
+    return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("content-type", "").lower()
 
 
 def _of_exception(exc: Exception) -> Outcome:

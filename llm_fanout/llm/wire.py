@@ -19,6 +19,9 @@ from .trust import trust
 
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
+# aiohttp's own are 8,190 and 128; an answer that has more is paid for all the same. The SDK's h11 takes 100 kB in all.
+HEADER_LIMIT = 65_536  # bytes of one header of an answer
+MOST_HEADERS = 1_000
 
 
 class Answer(Protocol):
@@ -140,7 +143,12 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 
 def _session() -> aiohttp.ClientSession:
     # aiohttp's trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
-    return aiohttp.ClientSession(connector=Connections(), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=Connections(),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_field_size=HEADER_LIMIT,
+        max_headers=MOST_HEADERS,
+    )
 
 
 @lru_cache(maxsize=64)

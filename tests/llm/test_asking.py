@@ -115,6 +115,14 @@ async def test_a_stream_is_put_together() -> None:
     assert FORMATS["chat"].response(outcome.value.raw).choices[0].message.content == "hello"  # type: ignore[attr-defined]
 
 
+async def test_a_stream_may_be_named_in_capitals() -> None:
+    """A media type is the same in whatever case (RFC 9110, 8.3.1)."""
+    outcome = await ask(answer_of(200, {"content-type": "Text/Event-Stream"}, *HELLO))
+
+    assert isinstance(outcome.value, Reply)
+    assert outcome.value.text == "hello"
+
+
 async def test_a_server_may_answer_as_a_whole() -> None:
     """Asked for a stream, some do not: the answer is as good, and nothing is known of when it came."""
     heard = Heard()

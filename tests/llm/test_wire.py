@@ -46,6 +46,10 @@ class Server:
     async def big(self, request: web.Request) -> web.Response:
         return web.Response(body=b"x" * BIG)
 
+    async def verbose(self, request: web.Request) -> web.Response:
+        many = {f"X-{number}": "yes" for number in range(300)}
+        return web.Response(headers={"X-Long": "x" * 30_000, **many}, body=b"answer")
+
     async def moved(self, request: web.Request) -> web.Response:
         return web.Response(status=307, headers={"Location": f"{self.url}/echo"})
 
@@ -55,7 +59,7 @@ async def server() -> AsyncIterator[Server]:
     """The server on a free port of 127.0.0.1."""
     server = Server()
     app = web.Application()
-    for name in ("echo", "hang", "big", "moved"):
+    for name in ("echo", "hang", "big", "verbose", "moved"):
         app.router.add_post(f"/{name}", getattr(server, name))
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
@@ -104,6 +108,13 @@ async def test_replies_are_counted_while_they_are_read(
     monkeypatch.setattr("llm_fanout.llm.wire.REPLY_LIMIT", BIG - 1)
     with pytest.raises(ReplyTooLarge, match=f"more than {BIG - 1} bytes"):
         await post(wire, f"{server.url}/big")
+
+
+async def test_large_headers_are_read(wire: AiohttpWire, server: Server) -> None:
+    """Gateways tell much of what they did; an answer is not lost for that, as it would not be with the SDK."""
+    _, headers, body = await post(wire, f"{server.url}/verbose")
+
+    assert (len(headers["X-Long"]), headers["X-299"], body) == (30_000, "yes", b"answer")
 
 
 async def test_redirects_are_not_followed(wire: AiohttpWire, server: Server) -> None:
