@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from damage import damaged
 from hypothesis import given
 
@@ -100,3 +101,12 @@ def test_all_else_is_left_to_patience() -> None:
     assert [plain.completion(json.dumps(each).encode()) for each in odd] == [None] * len(odd)
     assert [plain.vector(json.dumps(each).encode()) for each in odd] == [None] * len(odd)
     assert (plain.completion(deep), plain.vector(deep)) == (None, None)
+
+
+@pytest.mark.parametrize("where", [b"chatcmpl-1", b"chat.completion", b"assistant", b"total_tokens", b"yes", b"index"])
+def test_what_is_no_text_is_left_to_patience(where: bytes) -> None:
+    """A byte that is no UTF-8 anywhere, be it in what nobody reads: the SDK's object could not be made of it."""
+    spoilt = [json.dumps(each).encode().replace(where, where + b"\xff") for each in (COMPLETION, EMBEDDINGS)]
+    read = [plain.completion(spoilt[0]), plain.vector(spoilt[1])]
+
+    assert [reply for reply, raw in zip(read, spoilt, strict=True) if b"\xff" in raw and reply] == []
