@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from collections.abc import Callable
 
-from llm_fanout import Result, Usage, clock
+import pytest
+from support import FakeProvider, consume, in_thread
+
+from llm_fanout import FanOut, Rejected, Result, Summary, Usage, clock
 from llm_fanout.core.quota import Quota
 from llm_fanout.spending import Spending
-from llm_fanout.tally import Tally
+from llm_fanout.tally import Tally, Totals
 
 
 @pytest.fixture
@@ -153,3 +157,124 @@ def test_the_pace_of_a_long_run_is_kept_in_little(now: list[float]) -> None:
         ends(tally, 1)
 
     assert tally.summary().eta == pytest.approx(98_000, rel=0.1)
+
+
+def run_of(totals: Totals, *errors: Rejected | None) -> Tally:
+    """A run that has begun, with one ended call of the model m/x and ten input tokens for each of `errors`."""
+    run = Tally(total=100)
+    run.begin()
+    totals.begin(run)
+    for error in errors:
+        run.attempts += 1
+        run.count(Result(index=0, id=0, error=error, spending=[Spending.of("m/x", Usage(10))]))
+    return run
+
+
+def figures(summary: Summary) -> tuple[int, int, int, int, int, dict[str, int]]:
+    """What adds up."""
+    tokens = summary.usage.input_tokens
+    return summary.done, summary.failed, summary.in_flight, summary.attempts, tokens, dict(summary.errors)
+
+
+def test_totals_are_of_what_runs_and_of_what_has_ended() -> None:
+    """Seen from another thread, each run counts once, before its end and after."""
+    totals, bad = Totals(), Rejected("no", kind="invalid")
+    ended, running = run_of(totals, None, bad), run_of(totals, None, bad, None)
+    running.in_flight = 2
+    running.attempts += 2
+
+    before = figures(in_thread(totals.summary))
+    totals.end(ended)
+    after = figures(in_thread(totals.summary))
+
+    assert before == after == (5, 2, 2, 7, 50, {"invalid": 2})
+
+
+def test_totals_follow_a_run_as_it_goes() -> None:
+    """What a run has counted is seen at the next look, and what was seen before stays as it was."""
+    totals = Totals()
+    run = run_of(totals, None)
+
+    first = totals.summary()
+    run.count(Result(index=1, id=1, error=Rejected("no", kind="invalid"), spending=[Spending.of("m/x", Usage(10))]))
+    second = totals.summary()
+
+    assert (figures(first)[:2], figures(second)[:2]) == ((1, 0), (2, 1))
+    assert [each.calls for summary in (first, second) for each in summary.spending] == [1, 2]
+
+
+def test_totals_promise_no_end() -> None:
+    """However many calls the runs have, more may come: there is no total, and no time left."""
+    totals = Totals()
+    run_of(totals, None, None)
+
+    assert (totals.summary().total, totals.summary().eta) == (None, None)
+
+
+def test_the_time_of_totals_begins_with_the_first_run(now: list[float]) -> None:
+    """Not before, and not anew with the second; it goes on when both have ended."""
+    totals = Totals()
+    now[0] = 200.0
+    before = totals.summary().elapsed
+    first = run_of(totals)
+    now[0] = 210.0
+    second = run_of(totals)
+    totals.end(first)
+    totals.end(second)
+    now[0] = 215.0
+
+    assert (before, totals.summary().elapsed) == (0.0, 15.0)
+
+
+def test_the_time_of_totals_that_are_opened_and_closed(now: list[float]) -> None:
+    """It goes from the one to the other, whatever runs begin meanwhile; what those count later counts still."""
+    totals = Totals()
+    totals.open()
+    now[0] = 105.0
+    run = run_of(totals, None)
+    now[0] = 120.0
+    totals.close()
+    now[0] = 500.0
+    run.count(Result(index=1, id=1))
+
+    assert (totals.summary().elapsed, totals.summary().done) == (20.0, 2)
+
+
+def test_what_totals_wait_for(now: list[float]) -> None:
+    """What held up the quotas since one of the runs first needed them."""
+    quota, totals = Quota(), Totals()
+    quota.waits.turn_to("requests", now[0])
+    now[0] += 500
+
+    totals.waits_for(quota)
+    before = totals.summary().binding
+    quota.waits.turn_to("tokens", now[0])
+    now[0] += 2
+
+    assert (before, totals.summary().binding) == ("provider", "tokens")
+
+
+def test_a_run_whose_loop_was_closed_counts_as_it_stood(provider: FakeProvider, fan_of: Callable[..., FanOut]) -> None:
+    """What had been answered by then stays in the numbers of its client, beside that of later runs."""
+    fan = fan_of()
+
+    def abandon() -> None:
+        loop = asyncio.new_event_loop()
+        provider.seconds = 0.0
+        loop.run_until_complete(consume(fan.map(["one", "two"])))
+        provider.seconds = 100.0
+        run = fan.map(["three"])
+        task = loop.create_task(consume(run))
+        while not run.summary.in_flight:
+            loop.run_until_complete(asyncio.sleep(0))
+        for each in {task, *asyncio.all_tasks(loop)}:
+            each._log_destroy_pending = False  # type: ignore[attr-defined]  # they are abandoned on purpose
+        loop.close()
+
+    in_thread(abandon)
+    stood = fan.summary
+    provider.seconds = 0.0
+    in_thread(lambda: asyncio.run(consume(fan.map(["four"]))))
+
+    assert (stood.done, stood.attempts) == (2, 3)
+    assert (fan.summary.done, fan.summary.attempts) == (3, 4)

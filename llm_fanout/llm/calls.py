@@ -209,10 +209,10 @@ class PromptCall:
         self._book(outcome, route, heard)
         if plan.schema is not None:
             outcome = self._checked(outcome, route, plan.schema, request)
-        if outcome.error is None:
-            return outcome
-        self._failed = True
-        return self._clean(outcome, outcome.error, route, heard)
+        if outcome.error is not None:
+            self._failed = True
+            self._clean(outcome, route, heard)
+        return outcome
 
     def late(self) -> Outcome:
         """No answer within the timeout."""
@@ -308,13 +308,13 @@ class PromptCall:
         outcome.next_cost = step.choice_for(self._request).cost
         return outcome
 
-    def _clean(self, outcome: Outcome, error: Exception, route: Route, heard: Heard) -> Outcome:
-        """The outcome, its error free of the key (some servers quote what they refuse) and with the text that came."""
-        if not isinstance(error, CallError):
-            return outcome
+    def _clean(self, outcome: Outcome, route: Route, heard: Heard) -> None:
+        """Free the error of the key (some servers quote what they refuse), and keep the text that came."""
+        error = outcome.error
+        assert isinstance(error, CallError)  # whoever is asked gives no other
         own = self._plan.settings.params.get("extra_headers")
         outcome.error = error.reading(route.blot(error.message, own)).keeping(heard.text)
-        return _unrepeatable(outcome, heard)
+        _unrepeatable(outcome, heard)
 
 
 # How a server names what it does not know, when it is asked for an answer that fits a schema: each API's own word for it.
