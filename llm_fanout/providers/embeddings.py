@@ -61,7 +61,10 @@ class EmbeddingsFormat:
 def _vector(embedding: object) -> list[float]:
     if not isinstance(embedding, list) or not embedding or not all(type(each) in (float, int) for each in embedding):
         raise ValueError("an embedding is a list of numbers")
-    return embedding
+    try:
+        return list(map(float, embedding))
+    except OverflowError as exc:
+        raise ValueError("an embedding has a number that is too large") from exc
 
 
 def _usage(usage: object) -> Usage | None:

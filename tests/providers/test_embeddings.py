@@ -83,6 +83,12 @@ def test_what_is_no_vector(embedding: Any) -> None:
         EMBEDDINGS.read(json.dumps({"data": [{"embedding": embedding}]}).encode())
 
 
+def test_a_number_that_is_too_large() -> None:
+    """A whole number beyond what a float can hold is no part of a vector, and breaks nothing but its answer."""
+    with pytest.raises(ValueError, match="too large"):
+        EMBEDDINGS.read(json.dumps({"data": [{"embedding": [10**400]}]}).encode())
+
+
 @given(
     st.binary()
     | st.dictionaries(st.sampled_from(["data", "usage"]), st.lists(st.floats())).map(lambda x: json.dumps(x).encode())

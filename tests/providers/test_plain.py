@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from damage import damaged
-from hypothesis import given
+from hypothesis import example, given
 
 from llm_fanout.providers import ChatFormat, EmbeddingsFormat, Reply, plain
 from llm_fanout.spending import Usage
@@ -75,6 +75,7 @@ def test_a_text_is_the_same_with_patience(answer: Any) -> None:
 
 
 @given(damaged(EMBEDDINGS))
+@example({"data": [{"embedding": [10**30, 1]}]})
 def test_a_vector_is_the_same_with_patience(answer: Any) -> None:
     """However the answer is damaged: it is read alike, or not read fast."""
     assert agrees(plain.vector, EmbeddingsFormat(), answer)
