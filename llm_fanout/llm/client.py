@@ -20,11 +20,12 @@ from ..scope import SCOPE, Scope, opened
 from ..summary import Summary
 from ..tally import Totals
 from ..work import Terms
-from .calls import Plan, PromptCall
+from .calls import PromptCall
 from .endpoint import Endpoint
 from .files import calls_at_once
 from .heard import Tell
 from .live_limits import LiveLimits
+from .plan import Plan
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, MutableMapping
 
 from ..core.stated import Limits
 from ..errors import ConfigError
-from .calls import Route
 from .endpoint import Endpoint
+from .plan import Route
 from .routes import Routes
 
 

@@ -13,8 +13,8 @@ from ..providers.format import Format
 from ..quotas import quotas
 from . import lanes
 from .asking import FunctionProvider, HttpProvider, Provider
-from .calls import Route, Step
 from .endpoint import Endpoint, Place, place_of
+from .plan import Route, Step
 from .proxies import is_socks
 from .socks import SocksLane, check_installed
 from .wire import Wire

@@ -1,0 +1,158 @@
+"""How prompts are asked: the ways there are to a model, in which order, and what a call reserves on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.job import ONE_REQUEST, Choice, Cost
+from ..core.quota import Quota
+from ..core.source import Source
+from ..errors import Rejected
+from ..providers.request import Request
+from ..providers.schema import Schema
+from ..quotas import Hold
+from ..spending import Price
+from .asking import Provider
+from .endpoint import Place
+from .heard import Tell
+from .prompt import Settings
+
+FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
+MEMORY = 20  # answers after which one more counts a twentieth
+
+
+@dataclass(slots=True)
+class OutputGuess:
+    """How many tokens an answer will have, going by those that came."""
+
+    tokens: float = FIRST_GUESS
+    _weight: int = 1
+
+    def learn(self, tokens: int) -> None:
+        """An answer had so many."""
+        self._weight = min(self._weight + 1, MEMORY)
+        self.tokens += (tokens - self.tokens) / self._weight
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """A way to a model: where it is, who answers there, and the quota on it.
+
+    Attributes:
+        place: Where it is.
+        provider: Gives who answers there, asked through the API of that name, or, with None, as the endpoint says. Raises
+            ConfigError if there is no such API.
+        hold: The quota.
+        price: What it costs, if the endpoint says so.
+        output: How long its answers are.
+        takes_schemas: Whether its API has a word for the schema of an answer, as far as is known.
+    """
+
+    place: Place
+    provider: Callable[[str | None], Provider]
+    hold: Hold
+    price: Price | None = None
+    output: OutputGuess = field(default_factory=OutputGuess)
+    takes_schemas: bool = True
+
+    def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
+        """`text` without the key, and without those in a call's own `headers`."""
+        return self.place.credential.blot(text, headers)
+
+
+class Step:
+    """Where a call may be asked at one time: one route, or several that are balanced by what each has left.
+
+    Args:
+        routes: The routes.
+        source: What their quotas are together.
+
+    Attributes:
+        plain: It as the only choice of a job whose tokens nobody counts.
+    """
+
+    __slots__ = ("plain", "routes", "source")
+
+    def __init__(self, routes: Sequence[Route], source: Source) -> None:
+        self.routes = routes
+        self.source = source
+        self.plain = (Choice(source),)
+
+    def choice_for(self, request: Request) -> Choice:
+        """The step as a choice of a job, with what one attempt reserves: the input's tokens, and the most (or the likely)
+        tokens of an answer; where nobody counts tokens, nothing of that."""
+        for route in self.routes:
+            if route.hold.quota.counts_tokens:
+                return Choice(self.source, self._cost_of(request))
+        return self.plain[0]
+
+    def _cost_of(self, request: Request) -> Cost:
+        most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
+        output = max(route.output.tokens for route in self.routes) if most is None else float(most)
+        return Cost.of(float(request.input_tokens()), output)
+
+
+class Plan:
+    """How prompts are asked: what all those of a run share that have the same options.
+
+    Args:
+        steps: Where they may be asked, one after another.
+        settings: What is sent besides the messages, and how hard to try.
+        rank: How urgent they are.
+        schema: What the answers have to fit, if anything.
+        api: What they are asked through, where that is not the endpoint's to say.
+        tell: Gets the pieces of a streamed answer.
+    """
+
+    __slots__ = ("_lone", "api", "model", "rank", "schema", "settings", "steps", "stream", "tell")
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        settings: Settings,
+        rank: int,
+        *,
+        schema: Schema[Any] | None = None,
+        api: str | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.steps = steps
+        self.settings = settings
+        self.rank = rank
+        self.schema = schema
+        self.api = api
+        self.tell = tell
+        self.stream = settings.stream or tell is not None
+        self.model = steps[0].routes[0].place.model  # as long as nobody else is asked
+        self._lone = steps[0].routes[0] if len(steps) == len(steps[0].routes) == 1 else None
+
+    def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
+        """What is asked with these messages."""
+        return Request(self.model, messages, self.settings.params, self.schema, self.stream)
+
+    def route_on(self, quota: Quota) -> Route:
+        """The route whose quota that is."""
+        if self._lone is not None:
+            return self._lone
+        return next(route for step in self.steps for route in step.routes if route.hold.quota is quota)
+
+    def choices_for(self, request: Request) -> Sequence[Choice]:
+        """Where `request` may be tried, and what each attempt reserves there.
+
+        Raises:
+            Rejected: It needs more tokens than pass in a minute anywhere, so it could never start.
+        """
+        if self._lone is not None and not self._lone.hold.quota.counts_tokens:
+            return self.steps[0].plain
+        choices = [step.choice_for(request) for step in self.steps]
+        fitting = [each for each in choices if each.cost is ONE_REQUEST or each.source.fits_ever(each.cost)]
+        if not fitting:
+            cost = choices[0].cost
+            raise Rejected(
+                f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
+                "in a minute; shorten the prompt, lower max_tokens or raise tpm",
+                kind="too_large",
+            )
+        return fitting
