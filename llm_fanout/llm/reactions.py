@@ -213,6 +213,7 @@ CAUSES: Mapping[str, Reaction] = {
     "ReplyTooLarge": REPLY_TOO_LARGE,  # ours, of the wire
     "gaierror": NO_HOST,  # socket.getaddrinfo
     "SSLCertVerificationError": NO_TRUST,
+    "ContentEncodingError": FLAWS["malformed"],  # aiohttp: an answer whose compression is broken, or not known here
 }
 # Then along the class's ancestors: aiohttp's first, those that httpx and httpx2 share, and the standard library's.
 EXCEPTIONS: Mapping[str, Reaction] = {
@@ -225,6 +226,8 @@ EXCEPTIONS: Mapping[str, Reaction] = {
     "ServerDisconnectedError": RESET,  # before the headers; afterwards it is a ClientPayloadError
     "ClientConnectionResetError": RESET,
     "ClientOSError": RESET,
+    "ClientHttpProxyError": CONNECTION,
+    "ClientResponseError": FLAWS["malformed"],  # what came is no HTTP: somebody is there, and may have done the work
     "InvalidURL": WRONG_URL,
     "NonHttpUrlClientError": WRONG_URL,
     "ClientError": CONNECTION,

@@ -16,9 +16,13 @@ import httpx
 import httpx2
 import openai
 import pytest
+from aiohttp import RequestInfo
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http_exceptions import ContentEncodingError
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from llm_fanout.core.announced import Window
 from llm_fanout.core.job import Cost, Outcome
@@ -538,6 +542,7 @@ def certificate_error() -> aiohttp.ClientConnectorCertificateError:
     return aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("certificate verify failed"))
 
 
+INFO = RequestInfo(URL("https://api.example"), "POST", CIMultiDictProxy(CIMultiDict()))
 KEY: Any = ConnectionKey("api.example", 443, True, True, None, None, None, "api.example")
 LOST = ("connection", TRY, "outage elsewhere")
 CUT = ("connection", TRY, "outage billed elsewhere")
@@ -553,6 +558,7 @@ SILENT = ("timeout", TRY, "shrink outage billed elsewhere")
         (lambda: aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError("wrong version number")), *LOST),
         (certificate_error, *LOST),
         (lambda: aiohttp.ClientProxyConnectionError(KEY, OSError("x")), *LOST),
+        (lambda: aiohttp.ClientHttpProxyError(INFO, (), status=502, message="Bad Gateway"), *LOST),
         (lambda: aiohttp.ConnectionTimeoutError("slow"), *LOST),
         (lambda: httpx.ConnectTimeout("x"), *LOST),
         (lambda: httpx2.ConnectError("x"), *LOST),
@@ -583,6 +589,8 @@ SILENT = ("timeout", TRY, "shrink outage billed elsewhere")
         # an answer that cannot be read
         (lambda: ReplyTooLarge("64 MB"), "malformed", NO, "billed elsewhere"),
         (lambda: httpx2.DecodingError("bad gzip"), *MALFORMED),
+        (lambda: wrapped(aiohttp.ClientPayloadError("bad gzip"), ContentEncodingError("x")), *MALFORMED),
+        (lambda: aiohttp.ClientResponseError(INFO, (), message="Bad status line"), *MALFORMED),
         (lambda: json.JSONDecodeError("bad", "x", 0), *MALFORMED),
         (lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), *MALFORMED),
         # what the SDK makes of them

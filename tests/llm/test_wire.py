@@ -16,6 +16,8 @@ import pytest
 from aiohttp import web
 from support import in_thread
 
+from llm_fanout import BadReply
+from llm_fanout.llm import signals
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge
 
@@ -228,3 +230,36 @@ async def test_connecting_is_bounded_apart(wire: AiohttpWire) -> None:
         finally:
             for each in waiting:
                 each.close()
+
+
+GZIP, BROTLI = b"Content-Encoding: gzip\r\n", b"Content-Encoding: br\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n" + GZIP + b"Content-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\n" + BROTLI + b"Content-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+        b"no HTTP at all\r\n\r\n",
+    ],
+    ids=["gzip", "brotli", "chunks", "no HTTP"],
+)
+async def test_an_answer_that_cannot_be_decoded_is_no_outage(wire: AiohttpWire, said: bytes) -> None:
+    """Somebody is there, and may have done the work: it is malformed, which is tried again twice at the most."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"question")
+        writer.write(said)
+        await reader.read()  # until the client hangs up
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(aiohttp.ClientError) as caught:
+            await post(wire, url)
+        await wire.aclose()
+    outcome = signals.of_exception(caught.value)
+
+    assert isinstance(outcome.error, BadReply)
+    assert (outcome.error.kind, outcome.outage) == ("malformed", False)
