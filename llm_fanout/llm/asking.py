@@ -19,7 +19,7 @@ from .credential import awaited
 from .heard import Heard
 from .lanes import Lane
 from .times import Timeouts
-from .wire import REPLY_LIMIT, Answer, ReplyTooLarge
+from .wire import REPLY_LIMIT, Answer, bounded
 
 if TYPE_CHECKING:
     from .endpoint import Function
@@ -125,7 +125,7 @@ async def _follow(chunks: AsyncIterator[bytes], assembler: Assembler, silence: f
         async with asyncio.timeout(None) as limit:
             with _Watch(limit, silence) as watch:
                 async for chunk in chunks:
-                    size = _bounded(size + len(chunk))
+                    size = bounded(size + len(chunk), REPLY_LIMIT)
                     if assembler.is_over:
                         continue
                     if _feed(assembler, parser.feed(chunk), hear):
@@ -138,12 +138,6 @@ async def _follow(chunks: AsyncIterator[bytes], assembler: Assembler, silence: f
         if isinstance(exc, TimeoutError) and limit.expired():
             raise _Stalled from exc
         raise
-
-
-def _bounded(size: int) -> int:
-    if size > REPLY_LIMIT:
-        raise ReplyTooLarge(f"the reply has more than {REPLY_LIMIT} bytes")
-    return size
 
 
 def _feed(assembler: Assembler, events: Iterable[Event], hear: Callable[[str], object]) -> bool:

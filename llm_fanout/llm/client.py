@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
@@ -25,7 +24,7 @@ from .endpoint import Endpoint
 from .files import calls_at_once
 from .heard import Tell
 from .live_limits import LiveLimits
-from .plan import Plan
+from .plan import Plan, Step
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -334,19 +333,20 @@ class FanOut:
         rank = DEFAULT if scope is None or scope.rank is None else scope.rank
         ids: set[str | int] = set()
 
-        plan = partial(Plan, schema=schema, api=api, tell=tell)
-        shared_plan = plan(steps, shared, rank if shared.rank is None else shared.rank)
+        def plan(steps: Sequence[Step], settings: Settings) -> Plan:
+            urgency = rank if settings.rank is None else settings.rank
+            return Plan(steps, settings, urgency, schema=schema, api=api, tell=tell)
 
         def plan_of(prompt: Prompt) -> Plan:
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
             own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            its_steps = self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps
-            return plan(its_steps, settings, rank if settings.rank is None else settings.rank)
+            return plan(self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps, settings)
+
+        shared_plan = plan(steps, shared)
 
         def open(index: int, item: object) -> PromptCall:
             prompt = prompt_of(item)
-            if prompt.id is not None:
-                claim_id(prompt, ids)
+            claim_id(prompt, ids)
             is_plain = prompt.model is None and not prompt.options
             id = index if prompt.id is None else prompt.id
             return PromptCall(prompt, id, shared_plan if is_plain else plan_of(prompt))

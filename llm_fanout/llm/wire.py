@@ -63,23 +63,24 @@ class StaleConnection(ConnectionError):
     """A connection that had been used before broke before an answer began: most likely the server had dropped it."""
 
 
-async def counted(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> AsyncIterator[bytes]:
-    """The chunks, counted while they are read: a hostile or broken server costs `limit` bytes at the most.
+def bounded(size: int, limit: int) -> int:
+    """`size`, the bytes of a reply so far; asked at each chunk, so that a hostile or broken server costs `limit` bytes.
 
     Raises:
         ReplyTooLarge: There are more.
     """
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            raise ReplyTooLarge(f"the reply has more than {limit} bytes")
-        yield chunk
+    if size > limit:
+        raise ReplyTooLarge(f"the reply has more than {limit} bytes")
+    return size
 
 
 async def read_all(chunks: AsyncIterator[bytes], limit: int = REPLY_LIMIT) -> bytes:
     """The whole body, up to `limit` bytes. Raises ReplyTooLarge."""
-    return b"".join([chunk async for chunk in counted(chunks, limit)])
+    body, size = [], 0
+    async for chunk in chunks:
+        size = bounded(size + len(chunk), limit)
+        body.append(chunk)
+    return b"".join(body)
 
 
 class AiohttpWire:

@@ -117,9 +117,10 @@ class MessagesFormat:
 
     def said(self, request: Request) -> dict[str, Any]:
         """System and turns."""
-        schema = request.schema
-        in_words = schema is not None and not schema.strict
-        return _conversation(schema.asked_in(request.messages) if schema is not None and in_words else request.messages)
+        messages, schema = request.messages, request.schema
+        if schema is not None and not schema.strict:
+            messages = schema.asked_in(messages)
+        return _conversation(messages)
 
     def frame(self, request: Request) -> dict[str, Any]:
         """The parameters. `temperature`, `seed`, `logprobs` and penalties are among what it cannot take."""
