@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from itertools import count
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from hypothesis import settings
 from support import FakeProvider, Simulate
 
 from llm_fanout import FanOut, Limits, clock
+from llm_fanout.llm.wire import AiohttpWire
 
 T = TypeVar("T")
 
@@ -73,6 +74,14 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
     provider = FakeProvider()
     monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form: provider)
     return provider
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[AiohttpWire]:
+    """A wire that is closed at the end."""
+    wire = AiohttpWire()
+    yield wire
+    await wire.aclose()
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])

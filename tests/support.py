@@ -8,10 +8,12 @@ import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection
 from math import inf
 from typing import Any, TypeVar
+
+from aiohttp import web
 
 from llm_fanout import clock
 from llm_fanout.core.job import Attempt, Job, Outcome, Verdict
@@ -138,6 +140,16 @@ class FakeProvider:
     def count(self, name: str, until: float = inf) -> int:
         """How many prompts that begin with `name` were asked before the instant `until`."""
         return sum(text.startswith(name) for at, text in self.asked if at < until)
+
+
+@asynccontextmanager
+async def served(app: web.Application, *, backlog: int = 128) -> AsyncIterator[int]:
+    """The port of 127.0.0.1 on which `app` answers; a handler is cancelled when its client hangs up."""
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=backlog).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
 
 
 class Given:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from support import Simulate, completion
+from support import Simulate, completion, served
 
 from llm_fanout import FanOut, clock
 from llm_fanout.llm.connections import Connections
@@ -53,20 +53,9 @@ async def server() -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_post("/", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1_000).start()
-    server.url = f"http://localhost:{runner.addresses[0][1]}/"
-    yield server
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[AiohttpWire]:
-    """A wire that is closed at the end."""
-    wire = AiohttpWire()
-    yield wire
-    await wire.aclose()
+    async with served(app, backlog=1_000) as port:
+        server.url = f"http://localhost:{port}/"
+        yield server
 
 
 async def post(wire: AiohttpWire, server: Server, name: str = "") -> bytes:

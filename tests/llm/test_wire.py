@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from support import in_thread
+from support import in_thread, served
 
 from llm_fanout import BadReply
 from llm_fanout.llm import signals
@@ -63,20 +63,9 @@ async def server() -> AsyncIterator[Server]:
     app = web.Application()
     for name in ("echo", "hang", "big", "verbose", "moved"):
         app.router.add_post(f"/{name}", getattr(server, name))
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[AiohttpWire]:
-    """A wire that is closed at the end."""
-    wire = AiohttpWire()
-    yield wire
-    await wire.aclose()
+    async with served(app) as port:
+        server.url = f"http://127.0.0.1:{port}"
+        yield server
 
 
 async def post(wire: AiohttpWire, url: str) -> tuple[int, Any, bytes]:
