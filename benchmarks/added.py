@@ -9,20 +9,18 @@ workers takes for the same calls is taken off, round by round. They take turns, 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from llm_fanout import Endpoint, Executor, FanOut, Limits
 
 from .callers import NEVER_WAITS, PROMPT, Caller
 from .contest import cores
-from .measured import Spread, setting, table, write
+from .measured import Spread, parser_of, setting, table, write
 
 WIDTH = 100
 TIMEOUT = 60.0  # seconds; never reached
@@ -107,10 +105,8 @@ def report(seconds: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = parser_of(__doc__, rounds=7)
     parser.add_argument("--calls", type=int, default=20_000)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
     run: dict[str, Any] = setting()

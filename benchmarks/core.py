@@ -12,7 +12,6 @@ The second table hands in all jobs at once, and then the same jobs through a win
 
 from __future__ import annotations
 
-import argparse
 import gc
 import random
 import statistics
@@ -22,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heapify, heapreplace
-from pathlib import Path
 
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome
 from llm_fanout.core.lanes import Lane
@@ -30,7 +28,7 @@ from llm_fanout.core.quota import Quota
 from llm_fanout.core.schedule import Schedule
 from llm_fanout.core.stated import Limits
 
-from .measured import setting, write
+from .measured import parser_of, setting, write
 
 ENTRIES = 1_000
 DECISIONS = 50_000
@@ -168,9 +166,7 @@ def show(seconds: dict[str, list[float]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser = parser_of(__doc__, rounds=7)
     arguments = parser.parse_args()
 
     run = setting()

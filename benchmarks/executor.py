@@ -10,7 +10,6 @@ allocated at the peak when results are iterated over and dropped, from a thousan
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import statistics
@@ -18,11 +17,10 @@ import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from pathlib import Path
 
 from llm_fanout import Executor
 
-from .measured import setting, write
+from .measured import parser_of, setting, write
 
 CALLS = 100_000
 WIDTH = 100
@@ -110,9 +108,7 @@ def _check(total: int, calls: int = CALLS) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser = parser_of(__doc__)
     arguments = parser.parse_args()
 
     run = setting()

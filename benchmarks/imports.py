@@ -9,7 +9,6 @@ of the packages that are heavy are there afterwards. The first call asks the loa
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 from .contest import cores
 from .environments import ROOT, surroundings
 from .load_server import LoadServer
-from .measured import Spread, Target, ratio, setting, table, write
+from .measured import Spread, Target, parser_of, ratio, setting, table, write
 from .scores import reached
 
 HEAVY = ("aiohttp", "openai", "pydantic", "genai_prices", "httpx", "httpx2", "anthropic", "rich", "typer")
@@ -99,9 +98,7 @@ def row(name: str, taken: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser = parser_of(__doc__, rounds=15)
     arguments = parser.parse_args()
 
     run = setting("aiohttp", "openai", "pydantic")

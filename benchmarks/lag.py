@@ -10,14 +10,12 @@ client was kept from its core: above a few hundredths, wait for a quieter machin
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from .contest import compete, cores, players
 from .load_server import LoadServer
-from .measured import Spread, Target, ratio, setting, table, write
+from .measured import Spread, Target, parser_of, ratio, setting, table, write
 from .roster import CALLERS
 from .scores import Score, reached
 from .turn import Turn
@@ -58,10 +56,8 @@ def report(name: str, case: Case, scores: Mapping[str, Score]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", action="append", choices=CALLERS, help=f"this caller; may be given again {USUAL}")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
     run = setting("aiohttp")

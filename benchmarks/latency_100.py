@@ -8,12 +8,10 @@ the provider in a box, every answer takes exactly one second. One by one is meas
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
@@ -21,7 +19,7 @@ from openai import AsyncOpenAI
 from llm_fanout import FanOut, Limits
 from llm_fanout.sim import Box, SimConfig
 
-from .measured import setting, write
+from .measured import parser_of, setting, write
 
 CALLS = 100
 SAMPLE = 10
@@ -88,9 +86,7 @@ async def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser = parser_of(__doc__)
     arguments = parser.parse_args()
 
     run = setting("openai", "aiohttp")

@@ -10,15 +10,13 @@ is the part of the time in which the client was kept from its core: above a few 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 from .contest import compete, cores, players
 from .load_server import LoadServer
-from .measured import Spread, Target, ratio, setting, table, write
+from .measured import Spread, Target, parser_of, ratio, setting, table, write
 from .roster import CALLERS
 from .scores import Score, reached
 from .turn import Turn
@@ -71,11 +69,9 @@ def report(case: Case, scores: Mapping[str, Score], rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", action="append", choices=CALLERS, help=f"this caller; may be given again {USUAL}")
     parser.add_argument("--case", action="append", choices=CASES, help="the case of so many calls; may be given again")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
     run = setting("aiohttp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -14,6 +15,15 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+
+def parser_of(doc: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:
+    """One with what all scripts take: `--json`, and `--rounds`, so many unless said, where they have rounds at all."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    return parser
 
 
 @dataclass(frozen=True, slots=True)

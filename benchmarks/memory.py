@@ -10,7 +10,6 @@ and drops every Result: what is resident after 10,000 rows against the most ther
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import multiprocessing
@@ -25,7 +24,7 @@ from typing import Any
 from .callers import KEY, PROMPT
 from .contest import cores
 from .load_server import LoadServer
-from .measured import setting, table, write
+from .measured import parser_of, setting, table, write
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 WIDTH = 500
@@ -131,11 +130,10 @@ def growth_row(rows: int, ids: bool, found: Resident) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--rows", action="append", type=int, help="this many rows; may be given again (1,000 to 1,000,000)")
     parser.add_argument("--ids", action="store_true", help="again with an id for each row")
     parser.add_argument("--kept", type=int, default=50_000, help="Results that are kept (%(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
     run = setting("aiohttp")

@@ -10,13 +10,12 @@ is part of what calls cost. Slow ones get fewer calls.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from .contest import compete, cores, players
 from .environments import FOLDER
 from .load_server import LoadServer
-from .measured import Target, setting, write
+from .measured import Target, parser_of, setting, write
 from .roster import CALLERS
 from .scores import Score, costs, reached
 from .turn import Turn
@@ -49,14 +48,12 @@ def turn(name: str, width: int, calls: int | None, server: LoadServer) -> Turn:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", action="append", choices=CALLERS, help="this caller; may be given again")
     parser.add_argument(
         "--in-flight", action="append", type=int, help="calls at once; may be given again (1, 100, 1000, 5000)"
     )
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, help="calls a round (500 to 25,000, by how many are in flight)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--environments", type=Path, default=FOLDER, help="where the peers are installed (%(default)s)")
     arguments = parser.parse_args()
 

@@ -20,7 +20,6 @@ Without --rounds, short rows run three times (another seed each) and long ones o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import statistics
@@ -28,14 +27,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from operator import ge, le
-from pathlib import Path
 from typing import Any
 
 from llm_fanout import FanOut, Limits, Prompt, Report
 from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.sim import Box, SimConfig
 
-from .measured import setting, write
+from .measured import parser_of, setting, write
 
 MODEL = "sim/x"
 SIZES = (100.0, 8_000.0)  # true tokens of a call, log-uniform; a quarter of them is the answer
@@ -298,10 +296,9 @@ DEFAULT = SimConfig()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, rounds=None)
     parser.add_argument("--only", action="append", choices=[row.name for row in SCENARIOS], help="this row; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of each row; another seed each")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
     rows = [row for row in SCENARIOS if (row.name in arguments.only if arguments.only else not row.extra)]
 

@@ -9,12 +9,9 @@ itself. Every caller is in a process of its own on one core, nginx on another; t
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from .contest import compete, cores, players
 from .load_server import LoadServer
-from .measured import Target, setting, write
+from .measured import Target, parser_of, setting, write
 from .roster import STREAMERS
 from .scores import costs, reached
 from .turn import Turn
@@ -25,11 +22,9 @@ TARGETS = (Target("openai / ours", "openai-stream", "ours-stream", 4, 8, sign=">
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", action="append", choices=STREAMERS, help="this caller; may be given again")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=1_000, help="answers a round")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     arguments = parser.parse_args()
 
     run = setting("aiohttp", "openai", "httpx2")
