@@ -172,10 +172,10 @@ class Quota:
 
     def fits_ever(self, cost: Cost) -> bool:
         """Whether `cost` can be granted at all; a call above a whole minute's tokens never is."""
-        return all(
-            not isinstance(limit, TokenBucket) or cost[unit] <= WHOLE * (limit.rate * MINUTE + limit.burst)
-            for unit, limit, _ in self._stated
-        )
+        for unit, limit, _ in self._stated:
+            if isinstance(limit, TokenBucket) and cost[unit] > WHOLE * (limit.rate * MINUTE + limit.burst):
+                return False
+        return True
 
     def share_of(self, cost: Cost) -> float:
         """How much of the scarcest rate `cost` takes, in calls: what a lane is charged for it."""

@@ -90,7 +90,7 @@ class Step:
 
     def _cost_of(self, request: Request) -> Cost:
         most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
-        output = max(route.output.tokens for route in self.routes) if most is None else float(most)
+        output = max([route.output.tokens for route in self.routes]) if most is None else float(most)
         return Cost.of(float(request.input_tokens()), output)
 
 

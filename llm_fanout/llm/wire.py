@@ -14,6 +14,7 @@ import aiohttp
 
 from .connections import Connections
 from .per_loop import PerLoop
+from .post import Post
 from .times import Timeouts
 from .trust import trust
 
@@ -146,6 +147,7 @@ def _session() -> aiohttp.ClientSession:
     # aiohttp's trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
     return aiohttp.ClientSession(
         connector=Connections(),
+        request_class=Post,
         cookie_jar=aiohttp.DummyCookieJar(),
         max_field_size=HEADER_LIMIT,
         max_headers=MOST_HEADERS,

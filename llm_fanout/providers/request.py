@@ -35,9 +35,14 @@ class Request:
 
     def input_tokens(self) -> int:
         """About how many tokens are sent: messages with their images, audio and files, tools, and the schema."""
+        tokens = 0
+        for message in self.messages:
+            tokens += parts.tokens_of(message, self.model)
+        return tokens + self._declared_tokens() if self.params or self.schema is not None else tokens
+
+    def _declared_tokens(self) -> int:
         places = (self.params, self.params.get("extra_body") or {})
         declared = [place[name] for place in places for name in DECLARATIONS if place.get(name)]
         if self.schema is not None:
             declared.append(self.schema.json)
-        messages = sum(parts.tokens_of(message, self.model) for message in self.messages)
-        return messages + sum(map(parts.declared_tokens, declared))
+        return sum(map(parts.declared_tokens, declared))
