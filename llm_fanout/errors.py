@@ -7,8 +7,9 @@ FanOutError
 |  |- Unavailable                  timeout, connection, server error: retried
 |  |- BadReply                     an answer that cannot be used (cut, empty, malformed ...): retried on a small budget
 |  |- Rejected                     the call itself is at fault: final
-|  `- Stopped                      not, or not fully, attempted: cancelled, out of time
+|  `- Stopped                      not, or not fully, attempted: cancelled, out of time, out of budget
 `- RunFailed                       what broke a whole run; `.report` holds what was done
+   `- JournalError                 its journal cannot be used: in use elsewhere, damaged, not ours, or no room on the disk
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Kind = Literal[
     "credit",
     "length",
     "exception",  # Rejected (length: a cut answer that breaks its schema)
+    "budget",
     "deadline",
     "cancelled",
     "not_attempted",  # Stopped
@@ -150,8 +152,8 @@ class Rejected(CallError):
 
 
 class Stopped(CallError):
-    """The call was not, or not fully, attempted, because it was cancelled or ran out of time. `kind` is
-    "cancelled" unless it is said to be "deadline" or "not_attempted".
+    """The call was not, or not fully, attempted, because it was cancelled, or ran out of time or budget. `kind` is
+    "cancelled" unless it is said to be "budget", "deadline" or "not_attempted".
     """
 
     kind: Kind = "cancelled"
@@ -163,9 +165,15 @@ class RunFailed(FanOutError):
     `report` is a `Report` with the results that were there, in input order.
     """
 
-    def __init__(self, message: str, report: Sequence[Any]) -> None:
+    def __init__(self, message: str, report: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.report = report
+
+
+class JournalError(RunFailed):
+    """A run's journal cannot be used: another run has it, it is damaged or not ours, or the disk is full. What was delivered
+    before is in it; what could not be written was not reported as done.
+    """
 
 
 ERROR_OF_KIND: dict[Kind, type[CallError]] = {
@@ -185,6 +193,7 @@ ERROR_OF_KIND: dict[Kind, type[CallError]] = {
     "credit": Rejected,
     "length": Rejected,
     "exception": Rejected,
+    "budget": Stopped,
     "deadline": Stopped,
     "cancelled": Stopped,
     "not_attempted": Stopped,

@@ -2,8 +2,12 @@
 
 Theory of operation. Items that wait, are under way, or are done and not yet taken count against a window, so memory stays
 flat and a slow reader slows the source down, never a slot. Items that wait out a backoff do not count, up to a cap of their
-own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, or of a timer. Every
-item becomes one `_Call`, and every `_Call` ends exactly once, in `_deliver`.
+own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, of the journal, or of a
+timer. Every item becomes one `Call`, and every `Call` ends exactly once, in `_deliver`.
+
+A call that has to be made is a job of the engine. Aside are those that have not to be made, for an earlier run has answered
+them and its answer is being read; those that wait for the answer of an identical call; and those whose Result is on its way
+to disk, before anybody sees it.
 
 What was closed while it ran is asked no more: later items that have no other choice get their Results at once, and when
 everything that the run uses is closed, the run ends. What was closed before is worth a look, which the schedule sees to.
@@ -13,27 +17,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence, Sized
 from contextvars import Context, copy_context
+from dataclasses import replace
+from functools import partial
 from itertools import islice
-from math import inf, isinf
-from typing import Any, Generic, TypeVar
+from math import inf
+from typing import Any, Generic, TypeVar, cast
 
 from . import clock
+from .call import Call, refused, too_long
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
 from .core.source import Source
 from .engine import Engine
-from .errors import CallError, FanOutError, Rejected, Stopped
+from .errors import FanOutError, JournalError, Stopped
 from .feed import BREATH, feed_of
+from .memory import answer_of
 from .nesting import ENCLOSING, Enclosing, depth
 from .openings import Openings, closed_by
 from .progress import Reporter
 from .results import Result
+from .sharing import Shared
 from .shelf import Shelf
-from .shell import Shell, cancelled
+from .shell import cancelled
+from .spending import Spending
 from .tally import Tally
-from .work import Terms, Timing, Work
+from .work import Repeatable, Terms, Timing, Work
 
 log = logging.getLogger("llm_fanout")
 
@@ -45,33 +55,6 @@ REFILL = 8  # a window is filled up again when this part of it is free: one step
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
 TICK = 1.0  # seconds between two reports while nothing happens
 PATIENCE = 60.0  # seconds without any result after which a warning says what is waited for
-
-
-class _Call(Generic[T]):
-    """One item on its way through the engine: the payload of its job."""
-
-    __slots__ = ("flow", "index", "parked", "perform", "shell", "timeout", "work")
-
-    def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
-        self.flow = flow
-        self.index = index
-        self.work = work
-        self.perform = work.perform
-        self.timeout = work.timeout
-        self.shell: Shell | None = None
-        self.parked = False
-
-    def late(self) -> Outcome:
-        return self.work.late()
-
-    def started(self, attempt: Attempt) -> Context:
-        return self.flow.started(self, attempt)
-
-    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
-        self.flow.ended(self, attempt, outcome, verdict, now)
-
-    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
-        self.flow.evicted(self, job, error, now)
 
 
 class Flow(Generic[T]):
@@ -117,7 +100,11 @@ class Flow(Generic[T]):
         self._deadline = inf
         self._cancelled: Stopped | None = None  # why calls are cancelled; a run may also stop and let them end
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._jobs: dict[_Call[T], Job] = {}
+        self._jobs: dict[Call[T], Job] = {}
+        self._aside: dict[Call[T], None] = {}
+        self._shared: Shared | None = None
+        self._is_ready = False  # whether the feed has begun
+        self._is_over = False
         self._openings = Openings(terms.sources)
         self._pulled = 0
         self._parked = 0
@@ -127,20 +114,16 @@ class Flow(Generic[T]):
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
         self.loop = asyncio.get_running_loop()
         self._openings.began = clock.now()
+        self._shared = None if self._terms.shared is None else self._terms.shared.here()
         self._tally.begin()
         for totals in self._terms.counted_in:
             totals.begin(self._tally)
-        self._feed.start()
-        if self._tally.stopped is not None:
-            self._feed.stop()
-            return
-        self._timers["watch"] = self.loop.call_later(PATIENCE, self._watch, 0)
-        if self._reporter.wants:
-            self._timers["tick"] = self.loop.call_later(TICK, self._tick)
-        seconds = self._terms.deadline()
-        if seconds < inf:
-            self._deadline = self._openings.began + seconds
-            self._timers["deadline"] = self.loop.call_later(seconds, self._expire, seconds)
+        if self._tally.stopped is None:
+            self._set_timers(self.loop)
+        if self._terms.memory is None:
+            self._ready(None)
+        else:
+            self._terms.memory.open(self._ready)
 
     def stop(self, error: Stopped) -> None:
         """Start nothing more, and cancel what is under way; from any thread. Stopping again, or too late, does nothing."""
@@ -159,6 +142,12 @@ class Flow(Generic[T]):
         self._tally.paused = False
         self._engine.resume(self._terms.lane)
 
+    def fail(self, whose: str, failure: Exception) -> None:
+        """What broke the run: it ends, and whoever consumes it is told."""
+        if self.failure is None:
+            self.failure = whose, failure
+        self.stop(Stopped(f"{whose} failed", kind="cancelled"))
+
     def make_room(self) -> None:
         """Something left the window: pull on, if there is room now."""
         self._wanting -= 1
@@ -173,31 +162,80 @@ class Flow(Generic[T]):
         window = UNLIMITED_WINDOW if width == inf else int(WINDOW * width)
         if self._parked >= PARKED_CAP * window:
             return 0
-        free = window - (len(self._jobs) - self._parked + self._shelf.untaken)
+        free = window - (len(self._jobs) - self._parked + len(self._aside) + self._shelf.untaken)
         self._wanting = max(1, window // REFILL) - free
         return free if self._wanting <= 0 else 0
 
+    def _set_timers(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timers["watch"] = loop.call_later(PATIENCE, self._watch, 0)
+        if self._reporter.wants:
+            self._timers["tick"] = loop.call_later(TICK, self._tick)
+        seconds = self._terms.deadline()
+        if seconds < inf:
+            self._deadline = self._openings.began + seconds
+            self._timers["deadline"] = loop.call_later(seconds, self._expire, seconds)
+
+    def _ready(self, failure: JournalError | None) -> None:
+        """The journal is open, or cannot be opened."""
+        if failure is not None:
+            self.fail("the journal", failure)
+        self._is_ready = True
+        self._feed.start()
+        if self._tally.stopped is not None:
+            self._feed.stop()
+
     def _take(self, items: list[Any]) -> None:
-        """Hand in the next items."""
-        jobs = []
+        """Go on with the next items: those that nobody has answered are asked."""
+        calls = []
         for item in items:
             if self._tally.stopped is not None:
                 self._refuse(item, self._tally.stopped)
                 continue
             try:
-                jobs.append(self._job_of(self._open(self._pulled, item)))
+                calls.append(Call(self, self._pulled, self._open(self._pulled, item)))
             except FanOutError as exc:  # one bad row costs one row
                 self._refuse(item, exc)
+            else:
+                self._pulled += 1
+        if self._terms.memory is not None:
+            self._aside.update(dict.fromkeys(calls))
+            calls = self._terms.memory.sift(calls, self._answered, partial(self.fail, "the journal"))
+            for call in calls:
+                del self._aside[call]
+        self._ask(calls)
+
+    def _answered(self, call: Call[T], result: Result[T] | None) -> None:
+        """An earlier run has answered `call`; with None, that cannot be used."""
+        del self._aside[call]
+        if result is not None:
+            self._keep(call, result)
+        else:
+            self._ask([call])
+
+    def _ask(self, calls: list[Call[T]]) -> None:
+        """Have `calls` made, or wait for those that are under way and ask the same."""
+        if self._shared is not None:
+            asked = self._shared.sift(calls)
+            self._aside.update((call, None) for call in calls if call.leader is not None)
+            calls = asked
+        jobs = []
+        for call in calls:
+            try:
+                jobs.append(self._job_of(call))
+            except Stopped as exc:
+                self._end(call, Outcome(heard=False, error=exc), Timing())
         if jobs:
             self._engine.hand_in(jobs)
 
-    def _job_of(self, work: Work[T]) -> Job:
-        """The next item as a job.
+    def _job_of(self, call: Call[T]) -> Job:
+        """A call as a job.
 
         Raises:
-            Stopped: All that it could be tried on was closed.
+            Stopped: All that it could be tried on was closed, or the run ends.
         """
-        openings, choices = self._openings, work.choices
+        if self._tally.stopped is not None:
+            raise self._tally.stopped
+        openings, choices = self._openings, call.work.choices
         for source, _ in choices:
             if source not in openings.met:
                 self._meet(source)
@@ -206,11 +244,9 @@ class Flow(Generic[T]):
         except Stopped:
             self._end_if_all_is_closed()
             raise
-        call = _Call(self, self._pulled, work)
-        self._pulled += 1
         source, cost = choices[0]
-        rank = work.rank + self._rank
-        job = self._jobs[call] = Job(source, cost, work.retry, call, self._terms.lane, rank, self._deadline)
+        rank = call.work.rank + self._rank
+        job = self._jobs[call] = Job(source, cost, call.work.retry, call, self._terms.lane, rank, self._deadline)
         if len(choices) > 1:
             job.fallbacks = tuple(choices[1:])
         return job
@@ -250,7 +286,7 @@ class Flow(Generic[T]):
 
     def _stop(self) -> None:
         self._cancel_calls()
-        if self._feeding:
+        if self._feeding and self._is_ready:
             self._feed.stop()
         self._check_over()
 
@@ -282,10 +318,53 @@ class Flow(Generic[T]):
     def _cancel_calls(self) -> None:
         if self._cancelled is None:
             return
+        for call in [call for call in self._aside if call.leader is not None]:
+            self._stop_following(call)
+        for call in [call for call in self._jobs if call.followers]:
+            self._bequeath(call)
         for job in self._engine.cancel(list(self._jobs.values())):
-            call: Any = job.payload
+            call = job.payload
             self._parked -= call.parked
             self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
+
+    def followed(self, call: Call[T], result: Result[Any], spending: Sequence[Spending]) -> None:
+        """The answer that `call` waited for has come; one that was cut off by a bound of another run is none."""
+        del self._aside[call]
+        call.leader = None
+        fields = answer_of(result, spending=spending, attempts=0, source="shared")
+        cut_off = result.source == "none" or isinstance(result.error, Stopped)
+        shared = None if cut_off else cast("Repeatable[T]", call.work).again(call.index, fields)
+        if shared is not None:
+            self._keep(call, shared)
+        else:
+            self._ask([call])
+
+    def inherit(self, call: Call[Any], job: Job) -> None:
+        """`call`, of another run that ends, goes on for ours."""
+        self._jobs[call] = job
+        self._parked += call.parked
+        self._tally.in_flight += job.running is not None
+        job.deadline = self._deadline
+        call.flow = self
+
+    def _bequeath(self, call: Call[T]) -> None:
+        """Calls of other runs wait for the answer of `call`: it goes on as one of theirs."""
+        assert call.followers
+        job = self._jobs.pop(call)
+        self._parked -= call.parked
+        self._tally.in_flight -= job.running is not None
+        next(iter(call.followers)).flow.inherit(call, job)
+        if not call.is_orphan:
+            call.is_orphan = True
+            outcome = Outcome(heard=False, error=self._cancelled)
+            timing = Timing(clock.now() - job.added_at, 0.0, job.attempts)
+            self._keep(call, replace(call.work.result(call.index, outcome, timing), spending=()))
+
+    def _stop_following(self, call: Call[T]) -> None:
+        leader, call.leader = call.leader, None
+        assert leader is not None and leader.followers is not None  # noqa: PT018
+        del leader.followers[call], self._aside[call]
+        self._end(call, cancelled(), Timing())
 
     def _give_up_the_rest(self) -> None:
         """A source that said how much it holds gets a Result for all of it, some in each turn of the event loop."""
@@ -307,9 +386,9 @@ class Flow(Generic[T]):
 
     def _refuse(self, item: Any, error: FanOutError) -> None:
         index, self._pulled = self._pulled, self._pulled + 1
-        self._deliver(_refused(index, item, error))
+        self._deliver(refused(index, item, error))
 
-    def started(self, call: _Call[T], attempt: Attempt) -> Context:
+    def started(self, call: Call[T], attempt: Attempt) -> Context:
         """An attempt of `call` begins; the context for it."""
         tally = self._tally
         tally.attempts += 1
@@ -324,7 +403,7 @@ class Flow(Generic[T]):
             context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
         return context
 
-    def ended(self, call: _Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+    def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
         self._tally.in_flight -= 1
         if verdict.retry_at is not None:
@@ -334,26 +413,58 @@ class Flow(Generic[T]):
             return
         job = attempt.job
         if verdict.too_long is not None:
-            outcome = _too_long(outcome, verdict.too_long)
+            outcome = too_long(outcome, verdict.too_long)
         self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
         if outcome.closes:
             self._end_if_all_is_closed()
 
-    def evicted(self, call: _Call[T], job: Job, error: Exception | None, now: float) -> None:
+    def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
         if call in self._jobs:  # else it was cancelled while this was handed over
             self._parked -= call.parked
             self._end(call, Outcome(heard=False, error=closed_by(error)), Timing(now - job.added_at, 0.0, job.attempts))
             self._end_if_all_is_closed()
 
-    def _end(self, call: _Call[T], outcome: Outcome, timing: Timing) -> None:
-        # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
-        self._jobs.pop(call).payload = None
+    def _end(self, call: Call[T], outcome: Outcome, timing: Timing) -> None:
+        if (job := self._jobs.pop(call, None)) is not None:
+            # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
+            job.payload = None
         if not outcome.heard and self._cancelled is not None and isinstance(outcome.error, Stopped):
             outcome.error = self._cancelled
-        self._deliver(call.work.result(call.index, outcome, timing))
+        result = call.work.result(call.index, outcome, timing)
+        if call.followers is not None and self._shared is not None:
+            spending = result.spending if call.is_orphan else ()  # it is the first one's that still wants it
+            for follower in self._shared.over(call):
+                follower.flow.followed(follower, result, spending)
+                spending = ()
+        if call.is_orphan:
+            self._left()
+        else:
+            self._keep(call, result)
+
+    def _keep(self, call: Call[T], result: Result[T]) -> None:
+        """Deliver a Result, as soon as it is on disk, if that is wished."""
+        if self._terms.memory is None or result.source == "none":
+            self._deliver(result)
+            self._left()
+        else:
+            self._aside[call] = None
+            self._terms.memory.keep(call.key, result, (), partial(self._kept, call))
+
+    def _kept(self, call: Call[T], result: Result[T], failure: JournalError | None) -> None:
+        """The Result of `call` is on disk, or cannot be written: then it does not count."""
+        del self._aside[call]
+        if failure is not None:
+            self.fail("the journal", failure)
+            error = Stopped("the answer could not be written to the journal", kind="cancelled", partial=result.text)
+            result = replace(result, error=error, reply=b"", returned=None)
+        self._deliver(result)
+        self._left()
+
+    def _left(self) -> None:
+        """A call has left the window."""
         self.make_room()
-        if not self._jobs:
+        if not self._jobs and not self._aside:
             self._check_over()
 
     def _deliver(self, result: Result[T]) -> None:
@@ -366,32 +477,29 @@ class Flow(Generic[T]):
         try:
             self._context.run(self._reporter.say, final=final)
         except Exception as exc:  # the user's own function: if it fails the run fails, as with a source
-            self.failure = "progress", exc
-            self.stop(Stopped("progress raised", kind="cancelled"))
+            self.fail("progress", exc)
 
     def _check_over(self) -> None:
-        if not self._feeding and not self._jobs and not self.over.is_set():
-            for timer in self._timers.values():
-                timer.cancel()
-            self._tally.total = self._pulled
-            self._tally.end()
-            for totals in self._terms.counted_in:
-                totals.end(self._tally)
+        if self._feeding or self._jobs or self._aside or self._is_over:
+            return
+        self._is_over = True
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._terms.memory is None:
+            self._finish(None)
+        else:
+            self._terms.memory.close(self._finish)
+
+    def _finish(self, failure: JournalError | None) -> None:
+        """All is done, and what is kept is on disk."""
+        if failure is not None and self.failure is None:
+            self.failure = "the journal", failure
+        self._tally.total = self._pulled
+        self._tally.end()
+        for totals in self._terms.counted_in:
+            totals.end(self._tally)
+        try:
             self._report(final=True)
+        finally:  # a KeyboardInterrupt in there is asyncio's to pass on
             self.over.set()
             self._shelf.wake()
-
-
-def _refused(index: int, item: Any, error: FanOutError) -> Result[Any]:
-    failure = error if isinstance(error, CallError) else Rejected(str(error), kind="invalid")
-    id = getattr(item, "id", None)
-    return Result(index=index, id=index if id is None else id, prompt=item, tag=getattr(item, "tag", None), error=failure)
-
-
-def _too_long(outcome: Outcome, seconds: float) -> Outcome:
-    """The outcome of a call whose next try would come too late, with an error that says so."""
-    error = outcome.error
-    if isinstance(error, CallError) and not isinf(seconds):
-        why = f"the next try would have been in {in_words(seconds)}, later than its deadline or retry_for allows"
-        outcome.error = error.reading(f"{error.message}; {why}")
-    return outcome

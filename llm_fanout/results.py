@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 Metric = Literal["latency", "queue_time", "service_time", "ttft", "inter_token"]
 Via = Literal["wire", "sdk", "function", ""]
+Origin = Literal["provider", "journal", "shared", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Result(Generic[T_co]):
         model: The model as asked for, with its provider; empty for an Executor.
         endpoint: The base URL that answered; empty for an Executor.
         via: What carried the last attempt: "wire" (ours), "sdk" (of a ready client), "function"; empty if there was none.
+        source: Where it comes from: "provider"; "journal", an earlier run; "shared", an identical call that was in flight;
+            "none" if nobody was asked.
         attempts: How many times the call was tried.
         spending: Tokens of every attempt that reported some, failed ones included; what `usage` and `cost` are read from.
         queue_time: Seconds from handed in to done that were not `service_time`: waiting and earlier attempts.
@@ -89,6 +92,7 @@ class Result(Generic[T_co]):
     model: str = ""
     endpoint: str = ""
     via: Via = ""
+    source: Origin = "provider"
     attempts: int = 0
     spending: Sequence[Spending] = ()
     queue_time: float = 0.0
@@ -98,6 +102,7 @@ class Result(Generic[T_co]):
     inter_token: Sequence[float] = ()
     reply: bytes | Reply = b""
     api: str = ""  # how the reply is to be read
+    frame: object = None  # what tells the call from others, besides its prompt: see `llm_fanout.llm.digest`
     returned: object = None
 
     @property

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .engine import Engine
-from .errors import ConfigError, RunFailed, Stopped
+from .errors import ConfigError, JournalError, RunFailed, Stopped
 from .flow import Flow
 from .nesting import lending
 from .progress import Progress, Reporter
@@ -175,6 +175,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
     def _raise_failure(self) -> None:
         if self._flow.failure is not None:
             who, what = self._flow.failure
+            if isinstance(what, JournalError):
+                raise JournalError(str(what), self.report) from what.__cause__
             message = f"{who} raised {type(what).__name__}: {what}; .report has what was done"
             raise RunFailed(message, self.report) from what
 

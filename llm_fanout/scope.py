@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
 from .core.lanes import Lane
-from .errors import Stopped
+from .errors import JournalError, Stopped
+from .journal import Journal, OpenJournal
+from .journal.opened import Done
+from .memory import Memory
 from .run import Run, leave_all
 from .summary import Summary
 from .tally import Totals
@@ -23,7 +27,9 @@ class Scope:
         children: The scopes that were opened inside, in order.
     """
 
-    def __init__(self, name: str, lane: Lane, *, rank: int | None, around: Scope | None) -> None:
+    def __init__(
+        self, name: str, lane: Lane, *, rank: int | None, around: Scope | None, journal: OpenJournal | None
+    ) -> None:
         self.name = name
         self.lane = lane
         self.calls = Lane(lane)  # single calls: one line, beside those of its runs
@@ -32,6 +38,7 @@ class Scope:
         self.totals.open()
         self.children: Sequence[Scope] = ()
         self._rank = rank
+        self._journal = journal
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._left = False
 
@@ -44,6 +51,13 @@ class Scope:
     def rank(self) -> int | None:
         """The priority of calls that name none: its own, or that of the nearest scope around it that has one."""
         return self._rank if self._rank is not None or self.around is None else self.around.rank
+
+    @property
+    def memory(self) -> Memory | None:
+        """What its calls remember: its own journal, or that of the nearest scope around it that has one."""
+        if self._journal is None:
+            return None if self.around is None else self.around.memory
+        return Memory(self._journal)
 
     def cancel(self) -> None:
         """End all runs inside, those of its children included; nothing new starts in it. Returns at once."""
@@ -89,16 +103,27 @@ SCOPE: ContextVar[Scope | None] = ContextVar("llm_fanout_scope", default=None)
 
 @asynccontextmanager
 async def opened(
-    name: str, root: Lane, *, weight: float, rank: int | None, max_concurrency: int | None
+    name: str,
+    root: Lane,
+    *,
+    weight: float,
+    rank: int | None,
+    max_concurrency: int | None,
+    journal: Journal | None = None,
 ) -> AsyncIterator[Scope]:
     """A scope inside the current one, or under `root`; the current one until it is left.
 
     Raises:
         ConfigError: A figure is out of its range.
+        JournalError: The journal cannot be used.
     """
     around = SCOPE.get()
     above = root if around is None else around.lane
-    scope = Scope(name, Lane(above, weight=weight, max_concurrency=max_concurrency), rank=rank, around=around)
+    lane = Lane(above, weight=weight, max_concurrency=max_concurrency)
+    kept = None if journal is None else OpenJournal(journal)
+    if kept is not None:
+        await _told(kept.open)
+    scope = Scope(name, lane, rank=rank, around=around, journal=kept)
     if around is not None:
         around.children = (*around.children, scope)
     SCOPE.set(scope)
@@ -107,3 +132,21 @@ async def opened(
     finally:
         SCOPE.set(around)  # not by token: an agent framework may leave in another context than it came in
         await scope.leave()
+        if kept is not None:
+            await _told(kept.close)
+
+
+async def _told(ask: Callable[[Done], None]) -> None:
+    """Wait for what `ask` asks of a journal. Raises JournalError."""
+    told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def then(failure: JournalError | None) -> None:
+        if told.done():
+            return  # whoever waited was cancelled
+        if failure is None:
+            told.set_result(None)
+        else:
+            told.set_exception(failure)
+
+    ask(then)
+    await told

@@ -20,6 +20,7 @@ class Summary:
         done: Calls that have ended, well or not: `succeeded + failed`.
         failed: Calls that have ended without an answer; `not_done` of them were ended by us.
         in_flight: Attempts under way.
+        replayed: Of the `done`, those that an earlier run has answered; what they cost then is not in `spending`.
         attempts: Tries so far, of all calls.
         spending: Tokens by model; what `usage`, `cost` and `unpriced` are read from.
         elapsed: Seconds since the run started, until it ended.
@@ -36,6 +37,7 @@ class Summary:
     succeeded: int = 0
     failed: int = 0
     in_flight: int = 0
+    replayed: int = 0
     attempts: int = 0
     spending: Sequence[Spending] = ()
     elapsed: float = 0.0

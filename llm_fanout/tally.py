@@ -67,6 +67,7 @@ class Tally:
     stopped: Stopped | None = None
     done: int = 0
     paused: bool = False
+    replayed: int = 0
     _succeeded: int = 0
     _recent: Recent | None = None
     _errors: Counter[Kind] = field(default_factory=Counter)
@@ -103,11 +104,13 @@ class Tally:
     def count(self, result: Result[Any]) -> None:
         """A call has ended."""
         self.done += 1
+        if result.source == "journal":
+            self.replayed += 1
         if result.error is None:
             self._succeeded += 1
         else:
             self._errors[result.error.kind] += 1
-        for model, size, calls, usage, price in result.spending:
+        for model, size, calls, usage, price in result.spending if result.source != "journal" else ():  # paid before
             sums = self._sums.get((model, size, price))
             if sums is None:
                 sums = self._sums[model, size, price] = [0, 0, 0, 0, 0]
@@ -121,6 +124,7 @@ class Tally:
         self.attempts += other.attempts
         self.in_flight += other.in_flight
         self.done += other.done
+        self.replayed += other.replayed
         self._succeeded += other._succeeded
         self._errors.update(other._errors.copy())
         for sort, sums in list(other._sums.items()):
@@ -140,6 +144,7 @@ class Tally:
             succeeded=succeeded,
             failed=done - succeeded,
             in_flight=self.in_flight,
+            replayed=self.replayed,
             attempts=self.attempts,
             spending=spending,
             elapsed=self._elapsed(),

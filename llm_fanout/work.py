@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .core.job import Choice, Outcome
 from .core.lanes import Lane
@@ -14,6 +14,10 @@ from .core.retry import RetryPolicy
 from .core.source import Source
 from .results import Result
 from .tally import Totals
+
+if TYPE_CHECKING:
+    from .memory import Memory
+    from .sharing import SharedHere
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -63,6 +67,17 @@ class Work(Protocol[T_co]):
         """The item's Result, from how its last attempt ended."""
 
 
+class Repeatable(Protocol[T_co]):
+    """Work whose answer may serve again, for whoever asks the same."""
+
+    @property
+    def digest(self) -> bytes:
+        """What tells it from other work."""
+
+    def again(self, index: int, fields: Mapping[str, Any]) -> Result[T_co] | None:
+        """The item's Result, from the fields of one of identical work; None if that cannot be used here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What all calls of a flow share.
@@ -73,6 +88,8 @@ class Terms:
         deadline: Gives, at the start, the seconds after which nothing goes on; `inf` for no bound.
         nests: Whether the calls run code that may make calls on the same engine.
         counted_in: Numbers of many runs, in which these calls count, too.
+        memory: What earlier runs have answered, and where answers are kept, if anywhere.
+        shared: Calls under way that those who ask the same wait for, if that was wished.
     """
 
     lane: Lane
@@ -80,6 +97,8 @@ class Terms:
     deadline: Callable[[], float] = lambda: inf
     nests: bool = False
     counted_in: Sequence[Totals] = ()
+    memory: Memory | None = None
+    shared: SharedHere | None = None
 
     @property
     def width(self) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from msgspec import convert
 
 from ..core.job import Outcome
 from ..core.quota import Quota
@@ -19,9 +21,10 @@ from ..spending import NO_USAGE, Spending, Usage
 from ..work import Timing
 from . import signals
 from .asking import Provider
+from .digest import Frame
 from .heard import Heard
 from .plan import Plan, Route
-from .prompt import Prompt, messages_of
+from .prompt import Prompt, messages_of, plain_content
 from .reactions import Flaw
 
 
@@ -99,6 +102,7 @@ class PromptCall:
             model=(route or self._plan.steps[0].routes[0]).place.name,
             endpoint="" if route is None else route.place.base_url,
             via="" if provider is None else provider.via,
+            source="provider" if timing.attempts else "none",
             attempts=timing.attempts,
             spending=self._spent,
             queue_time=timing.queue_time,
@@ -109,7 +113,33 @@ class PromptCall:
             reply=b"" if reply is None else reply.raw or reply,
             api="" if provider is None or reply is None or not reply.raw else provider.api,
             returned=self._instance if error is None else None,
+            frame=self._plan.frame,
         )
+
+    @property
+    def digest(self) -> bytes:
+        """What tells it from other calls."""
+        return self._plan.frame.digest_of(plain_content(self.prompt))
+
+    def again(self, index: int, fields: Mapping[str, Any]) -> Result[Any] | None:
+        """The prompt's Result, from the fields of an identical call's; None if its answer does not fit the schema."""
+        own: dict[str, Any] = {
+            "index": index,
+            "id": self.id,
+            "prompt": self.prompt,
+            "tag": self.prompt.tag,
+            "frame": self._plan.frame,
+        }
+        result: Result[Any] = Result(**own, **fields)
+        if not isinstance(result.reply, bytes | Reply):  # a function's, that was written down
+            result.reply = convert(result.reply, Reply)
+        schema = self._plan.schema
+        if schema is not None and result.error is None and not result.tool_calls:
+            try:
+                result.returned = schema.validate(result.text)
+            except Exception:  # a validator of the user's, which has changed: then it has to be asked for again
+                return None
+        return result
 
     def _request_on(self, route: Route) -> Request:
         """What is asked there: in the words of its model, and of what its API knows."""
@@ -175,6 +205,13 @@ class PromptCall:
         own = self._plan.settings.params.get("extra_headers")
         outcome.error = error.reading(route.blot(error.message, own)).keeping(heard.text)
         _unrepeatable(outcome, heard)
+
+
+def digest_of(result: Result[Any]) -> bytes:
+    """What tells the call of `result` from others; empty if it was no prompt's, or was read back from a row."""
+    if not isinstance(result.frame, Frame):
+        return b""
+    return result.frame.digest_of(plain_content(result.prompt))
 
 
 # How a server names what it does not know, when it is asked for an answer that fits a schema: each API's own word for it.

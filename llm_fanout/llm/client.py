@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -11,15 +12,18 @@ from weakref import WeakSet
 
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
+from ..journal import Journal, OpenJournal
+from ..memory import Memory, Reused
 from ..providers.schema import Schema
 from ..quotas import quotas
-from ..results import Result
+from ..results import Report, Result
 from ..run import Run, leave_all
 from ..scope import SCOPE, Scope, opened
+from ..sharing import SharedHere
 from ..summary import Summary
 from ..tally import Totals
 from ..work import Terms
-from .calls import PromptCall
+from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
 from .files import calls_at_once
 from .heard import Tell
@@ -92,6 +96,7 @@ class FanOut:
         self._totals = Totals()
         self._lane = Lane(max_concurrency=calls_at_once(self._routes.own))
         self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
+        self._shared = SharedHere()
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._routes.steps(None, options.get("fallbacks") or ())
 
@@ -116,6 +121,7 @@ class FanOut:
         *,
         model: str | Endpoint | None = None,
         response_format: None = None,
+        reuse: Report[str] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run[str]: ...
     @overload
@@ -125,6 +131,7 @@ class FanOut:
         *,
         model: str | Endpoint | None = None,
         response_format: type[M],
+        reuse: Report[M] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run[M]: ...
     def map(
@@ -133,6 +140,7 @@ class FanOut:
         *,
         model: str | Endpoint | None = None,
         response_format: type[M] | None = None,
+        reuse: Report[Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run[Any]:
         """Ask every prompt: a Run, which gives one Result per prompt and starts when it is consumed.
@@ -144,6 +152,8 @@ class FanOut:
             response_format: A pydantic model that every answer has to fit; then it is `Result.value`. An answer that does
                 not fit is asked for again, twice at the most, with what was wrong with it: each is an attempt, and billed.
                 One that calls tools instead is in `Result.tool_calls`, and has no such value.
+            reuse: An earlier Report: what it has an answer to, to the same call of the same model with the same options, is
+                not asked again. Each of its answers serves once.
             options: See `llm_fanout.llm.prompt.RunOptions`.
 
         Raises:
@@ -153,7 +163,10 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
-        return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema)
+        asked = {**self._options, **options}
+        return self._run(
+            prompts, model, asked, self._new_lane(), schema=schema, memory=_memory(options.get("journal"), reuse)
+        )
 
     @overload
     async def call(
@@ -241,10 +254,17 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(texts)
         own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
-        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
+        memory = _memory(options.get("journal"), None)
+        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings", memory=memory)
 
     def scope(
-        self, name: str, *, weight: float = 1.0, priority: Priority | None = None, max_concurrency: int | None = None
+        self,
+        name: str,
+        *,
+        weight: float = 1.0,
+        priority: Priority | None = None,
+        max_concurrency: int | None = None,
+        journal: str | os.PathLike[str] | Journal | None = None,
     ) -> AbstractAsyncContextManager[Scope]:
         """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
 
@@ -259,12 +279,15 @@ class FanOut:
             priority: That of calls inside that name none. It orders the work within this scope; "background" work waits
                 for everybody's.
             max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
+            journal: Where the answers of everything inside are kept, and looked for; as for `map`.
 
         Raises:
             ConfigError: A figure is out of its range.
+            JournalError: The journal cannot be used.
         """
         rank = None if priority is None else rank_of(priority)
-        return opened(name, self._lane, weight=weight, rank=rank, max_concurrency=max_concurrency)
+        kept = None if journal is None else Journal.of(journal)
+        return opened(name, self._lane, weight=weight, rank=rank, max_concurrency=max_concurrency, journal=kept)
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
@@ -324,6 +347,7 @@ class FanOut:
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
+        memory: Memory | None = None,
     ) -> Run[Any]:
         shared = Settings.of(options)
         steps = self._routes.steps(model, shared.fallbacks)
@@ -358,6 +382,8 @@ class FanOut:
             sources=[step.source for step in steps],
             deadline=lambda: seconds_left(deadline),
             counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
+            memory=memory or (None if scope is None else scope.memory),
+            shared=self._shared if options.get("dedupe") else None,
         )
         run: Run[Any] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
@@ -366,6 +392,14 @@ class FanOut:
             scope.enter(run)
         self._runs.add(run)
         return run
+
+
+def _memory(journal: Any, reuse: Report[Any] | None) -> Memory | None:
+    """What a run is to remember by itself, if anything."""
+    if journal is None and reuse is None:
+        return None
+    reused = None if reuse is None else Reused(reuse, digest_of)
+    return Memory(None if journal is None else OpenJournal(Journal.of(journal)), owned=True, reused=reused)
 
 
 @overload

@@ -108,6 +108,7 @@ class Place:
         formats: How its APIs are written and read, by name.
         api: The one that prompts are asked through.
         quota: Which quota its calls use.
+        known_as: What tells it from other places with the model: its base URL, or the name of its quota, if that was said.
         proxy: The URL of the proxy through which it is reached; None for none, and where a ready client decides.
     """
 
@@ -119,6 +120,7 @@ class Place:
     formats: Mapping[str, Format] = field(repr=False)
     api: str
     quota: QuotaKey
+    known_as: str
     proxy: str | None = field(default=None, repr=False)
 
     def format(self, api: str | None = None) -> Format:
@@ -170,6 +172,7 @@ def place_of(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> Pla
         formats=vendor.formats,
         api=endpoint.api,
         quota=_quota_of(endpoint, base_url, key if isinstance(key, str) else "", model),
+        known_as=endpoint.quota or ("" if embedded else base_url),  # that one has another port in each process
         proxy=None if embedded else proxy_to(base_url),  # what runs in this process is no proxy's to reach
     )
 
@@ -231,7 +234,8 @@ def _ready(endpoint: Endpoint, model: str, vendor: Vendor, client: Client) -> Pl
     key = client.api_key if isinstance(client.api_key, str) and not any(map(str.isspace, client.api_key)) else ""
     quota = _quota_of(endpoint, base_url, key, model)
     credential = Credential(key, endpoint.model)
-    return Place(endpoint.model, model, base_url, {}, credential, vendor.formats, endpoint.api, quota)
+    known_as = endpoint.quota or base_url
+    return Place(endpoint.model, model, base_url, {}, credential, vendor.formats, endpoint.api, quota, known_as)
 
 
 def _function(endpoint: Endpoint, model: str, function: Function) -> Place:
@@ -239,7 +243,8 @@ def _function(endpoint: Endpoint, model: str, function: Function) -> Place:
         raise ConfigError(f"provider must be an async function of a Request, got {function!r}")
     whose = f"{getattr(function, '__qualname__', type(function).__qualname__)} at {id(function):#x}"
     quota = _quota_of(endpoint, whose, "", model)
-    return Place(endpoint.model, model, "", {}, Credential("", endpoint.model), {}, endpoint.api, quota)
+    credential = Credential("", endpoint.model)
+    return Place(endpoint.model, model, "", {}, credential, {}, endpoint.api, quota, endpoint.quota or "")
 
 
 def _quota_of(endpoint: Endpoint, base_url: str, key: str, model: str) -> QuotaKey:

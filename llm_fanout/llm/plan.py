@@ -15,6 +15,7 @@ from ..providers.schema import Schema
 from ..quotas import Hold
 from ..spending import Price
 from .asking import Provider
+from .digest import Frame
 from .endpoint import Place
 from .heard import Tell
 from .prompt import Settings
@@ -104,9 +105,12 @@ class Plan:
         schema: What the answers have to fit, if anything.
         api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
+
+    Attributes:
+        frame: What tells its calls from others, besides their prompts.
     """
 
-    __slots__ = ("_lone", "api", "model", "rank", "schema", "settings", "steps", "stream", "tell")
+    __slots__ = ("_lone", "api", "frame", "model", "rank", "schema", "settings", "steps", "stream", "tell")
 
     def __init__(
         self,
@@ -127,6 +131,13 @@ class Plan:
         self.stream = settings.stream or tell is not None
         self.model = steps[0].routes[0].place.model  # as long as nobody else is asked
         self._lone = steps[0].routes[0] if len(steps) == len(steps[0].routes) == 1 else None
+        self.frame = self._frame()
+
+    def _frame(self) -> Frame:
+        """What tells its calls from others, besides their prompts. Fallbacks are no part of it: they only answer instead."""
+        places = [(place.name, self.api or place.api, place.known_as) for place in (r.place for r in self.steps[0].routes)]
+        schema = None if self.schema is None else self.schema.plain
+        return Frame(places, self.settings.params, self.settings.system, schema)
 
     def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
         """What is asked with these messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from ..core.checks import is_number
 from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
 from ..errors import ConfigError
+from ..journal.stated import Journal
 from ..progress import Progress
 from .times import Timeouts, seconds_until, timeouts_of
 
@@ -111,12 +113,20 @@ class RunOptions(CallOptions, total=False):
         total: How many prompts will come, for the bar, where the source cannot tell.
         stream: Whether answers are read as streams: it shows the time to the first token and between tokens
             (`Result.ttft`, `Result.inter_token`), notices an answer that stalls, and keeps what came of one that was cut.
+        journal: The path of a file, or a `llm_fanout.journal.Journal`, in which each answer is before anybody sees it. The
+            same call again, with the same journal, goes on where the last one ended, however that was: what it has an answer
+            to is not asked again (`Result.source` says "journal"). One run at a time may use it. A scope has its own, for
+            all that runs inside.
+        dedupe: Whether prompts that ask the same, while one of them is under way, share its answer (`Result.source` says
+            "shared"); also with other runs of the client that say so.
     """
 
     deadline: float | datetime
     stream: bool
     progress: Progress
     total: int
+    journal: str | os.PathLike[str] | Journal
+    dedupe: bool
 
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__) | frozenset(Params.__annotations__)
@@ -189,6 +199,8 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
         rank_of(options["priority"])
     RetryPolicy.of(options.get("max_retries", 0), options.get("retry_for"))
     _check_fallbacks(options.get("fallbacks"))
+    if options.get("journal") is not None:
+        Journal.of(options["journal"])
     for name, (wanted, fits) in FIGURES.items():
         value = options.get(name)
         if value is not None and not fits(value):
@@ -223,6 +235,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "max_tokens": ("a whole number >= 1", _is_count),
     "max_completion_tokens": ("a whole number >= 1", _is_count),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
+    "dedupe": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
@@ -303,6 +316,12 @@ class Settings:
 
 def messages_of(prompt: Prompt, settings: Settings) -> Sequence[Mapping[str, Any]]:
     """The messages of `prompt`, the instructions first."""
-    content: Any = prompt.content
-    messages = [{"role": "user", "content": content}] if isinstance(content, str) else [_plain(each) for each in content]
+    content = plain_content(prompt)
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
     return messages if settings.system is None else [settings.system, *messages]
+
+
+def plain_content(prompt: Prompt) -> str | list[dict[str, Any]]:
+    """The content of `prompt`, as JSON has it."""
+    content: Any = prompt.content
+    return content if isinstance(content, str) else [_plain(each) for each in content]

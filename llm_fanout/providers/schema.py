@@ -31,13 +31,15 @@ class Schema(Generic[M]):
     Attributes:
         model: The pydantic class that checks answers.
         name: Its name, in the characters that providers take.
-        json: The JSON schema that is sent.
+        plain: The model's JSON schema, as it gives it.
+        json: The one that is sent.
         strict: Whether providers can enforce it: then `json` is in the form that they demand. Not so where keys or types
             are left open (`dict[str, int]`, `Any`, tuples).
     """
 
     model: type[M]
     name: str
+    plain: Mapping[str, Any]
     json: Mapping[str, Any]
     strict: bool
 
@@ -94,7 +96,7 @@ def _schema_of(model: Any) -> Schema[Any]:
     plain = _json_schema_of(model)
     name = _NOT_IN_NAMES.sub("_", model.__name__)[:NAME_LIMIT]
     strict = strictness.is_closed(plain)
-    return Schema(model, name, strictness.strict_form(plain) if strict else plain, strict)
+    return Schema(model, name, plain, strictness.strict_form(plain) if strict else plain, strict)
 
 
 def _check_model(model: object) -> None:

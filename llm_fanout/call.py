@@ -1,0 +1,86 @@
+"""One item on its way through a flow and the engine, and what is said of it where it never gets far."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from math import isinf
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .clock import in_words
+from .core.job import Attempt, Job, Outcome, Verdict
+from .errors import CallError, FanOutError, Rejected
+from .results import Result
+
+if TYPE_CHECKING:
+    from .flow import Flow
+    from .shell import Shell
+    from .work import Work
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """One item on its way: the payload of its job.
+
+    Attributes:
+        key: What it is known by in the journal; empty if it is not to be kept there.
+        leader: The identical call whose answer it waits for, if it does.
+        followers: Calls that wait for its answer, in order; None if nobody may.
+        is_orphan: Whether only its followers want it still.
+    """
+
+    __slots__ = (
+        "flow", "followers", "index", "is_orphan", "key", "leader", "parked", "perform", "shell", "timeout", "work"
+    )  # fmt: skip
+
+    def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
+        self.flow = flow
+        self.index = index
+        self.work = work
+        self.perform = work.perform
+        self.timeout = work.timeout
+        self.shell: Shell | None = None
+        self.parked = False
+        self.key = b""
+        self.leader: Call[Any] | None = None
+        self.followers: dict[Call[Any], None] | None = None
+        self.is_orphan = False
+
+    def late(self) -> Outcome:
+        """What is said of an attempt that took longer than its timeout."""
+        return self.work.late()
+
+    def started(self, attempt: Attempt) -> Context:
+        """An attempt begins; the context for it."""
+        return self.flow.started(self, attempt)
+
+    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        """An attempt has ended."""
+        self.flow.ended(self, attempt, outcome, verdict, now)
+
+    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
+        """It is over before another try."""
+        self.flow.evicted(self, job, error, now)
+
+
+def refused(index: int, item: Any, error: FanOutError) -> Result[Any]:
+    """The Result of an item that is never asked."""
+    failure = error if isinstance(error, CallError) else Rejected(str(error), kind="invalid")
+    id = getattr(item, "id", None)
+    return Result(
+        index=index,
+        id=index if id is None else id,
+        prompt=item,
+        tag=getattr(item, "tag", None),
+        error=failure,
+        source="none",
+    )
+
+
+def too_long(outcome: Outcome, seconds: float) -> Outcome:
+    """The outcome of a call whose next try would come too late, with an error that says so."""
+    error = outcome.error
+    if isinstance(error, CallError) and not isinf(seconds):
+        why = f"the next try would have been in {in_words(seconds)}, later than its deadline or retry_for allows"
+        outcome.error = error.reading(f"{error.message}; {why}")
+    return outcome
