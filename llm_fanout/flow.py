@@ -98,7 +98,8 @@ class Flow(Generic[T]):
         self._context = copy_context()
         self._rank = -depth() if terms.nests else 0  # runs from within go first
         self._deadline = inf
-        self._cancelled: Stopped | None = None  # why calls are cancelled; a run may also stop and let them end
+        self._cancelled: Stopped | None = None  # why calls are cancelled
+        self._winding_down: Stopped | None = None  # why none is started any more
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: dict[Call[T], Job] = {}
         self._aside: dict[Call[T], None] = {}
@@ -131,6 +132,12 @@ class Flow(Generic[T]):
             return
         self._cancelled = error
         self._give_up(error)
+
+    def wind_down(self, error: Stopped) -> None:
+        """Start nothing more, and let what is under way end; from any thread. The others end by `error`."""
+        if self._winding_down is None and not self.over.is_set():
+            self._winding_down = error
+            self._give_up(error)
 
     def pause(self) -> None:
         """Start nothing more until `resume`; what is under way goes on."""
@@ -281,11 +288,11 @@ class Flow(Generic[T]):
             self._feeding = False
             self._check_over()
         else:
-            self._cancel_calls()
+            self._stop_calls()
             self._give_up_the_rest()
 
     def _stop(self) -> None:
-        self._cancel_calls()
+        self._stop_calls()
         if self._feeding and self._is_ready:
             self._feed.stop()
         self._check_over()
@@ -315,15 +322,23 @@ class Flow(Generic[T]):
         assert loop is not None
         self._timers["watch"] = loop.call_later(PATIENCE, self._watch, now_done)
 
+    def _stop_calls(self) -> None:
+        """Cancel all, or those that have not begun, if that is what was wished."""
+        if self._cancelled is not None:
+            self._cancel_calls()
+        elif self._winding_down is not None:
+            self._cancel([job for job in self._jobs.values() if job.running is None])
+
     def _cancel_calls(self) -> None:
-        if self._cancelled is None:
-            return
         for call in [call for call in self._aside if call.leader is not None]:
             self._stop_following(call)
         for call in [call for call in self._jobs if call.followers]:
             self._bequeath(call)
-        for job in self._engine.cancel(list(self._jobs.values())):
-            call = job.payload
+        self._cancel(list(self._jobs.values()))
+
+    def _cancel(self, jobs: list[Job]) -> None:
+        for job in self._engine.cancel(jobs):
+            call: Call[T] = job.payload
             self._parked -= call.parked
             self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
 
@@ -409,7 +424,10 @@ class Flow(Generic[T]):
         if verdict.retry_at is not None:
             call.parked = True
             self._parked += 1
-            self.make_room()
+            if self._winding_down is not None:
+                self._cancel([attempt.job])
+            else:
+                self.make_room()
             return
         job = attempt.job
         if verdict.too_long is not None:
@@ -429,8 +447,8 @@ class Flow(Generic[T]):
         if (job := self._jobs.pop(call, None)) is not None:
             # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
             job.payload = None
-        if not outcome.heard and self._cancelled is not None and isinstance(outcome.error, Stopped):
-            outcome.error = self._cancelled
+        if not outcome.heard and isinstance(outcome.error, Stopped):
+            outcome.error = self._cancelled or self._winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
         if call.followers is not None and self._shared is not None:
             spending = result.spending if call.is_orphan else ()  # it is the first one's that still wants it

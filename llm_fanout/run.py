@@ -87,6 +87,13 @@ class Run(Awaitable[Report[T]], Generic[T]):
         """
         self._flow.stop(Stopped(why, kind="cancelled"))
 
+    def wind_down(self, why: str = "the run was ended") -> None:
+        """Start nothing more, and let calls under way end; those that were not started get Results that say `why`.
+
+        May be called from any thread; returns at once. Whoever awaits the run gets its Report; `cancel` is quicker.
+        """
+        self._flow.wind_down(Stopped(why, kind="cancelled"))
+
     def pause(self) -> None:
         """Start nothing more until `resume`; calls under way go on. From any thread; pausing again does nothing."""
         self._flow.pause()
