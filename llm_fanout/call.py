@@ -12,6 +12,7 @@ from .errors import CallError, FanOutError, Rejected
 from .results import Result
 
 if TYPE_CHECKING:
+    from .budgets import Charge
     from .flow import Flow
     from .shell import Shell
     from .work import Work
@@ -27,16 +28,17 @@ class Call(Generic[T]):
         leader: The identical call whose answer it waits for, if it does.
         followers: Calls that wait for its answer, in order; None if nobody may.
         is_orphan: Whether only its followers want it still.
+        reserved: What of its budgets it may use.
     """
 
     __slots__ = (
-        "flow", "followers", "index", "is_orphan", "key", "leader", "parked", "perform", "shell", "timeout", "work"
+        "flow", "followers", "index", "is_orphan", "key", "leader", "parked", "perform", "reserved", "shell", "timeout", "work"
     )  # fmt: skip
 
     def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
         self.flow = flow
         self.index = index
-        self.work = work
+        self.work: Any = work  # what its run wants of it besides: see `work`
         self.perform = work.perform
         self.timeout = work.timeout
         self.shell: Shell | None = None
@@ -45,10 +47,12 @@ class Call(Generic[T]):
         self.leader: Call[Any] | None = None
         self.followers: dict[Call[Any], None] | None = None
         self.is_orphan = False
+        self.reserved: Charge | None = None
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
-        return self.work.late()
+        late: Outcome = self.work.late()
+        return late
 
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""

@@ -6,8 +6,8 @@ own, so that a bad patch does not hold the others up. Everything is a step of th
 timer. Every item becomes one `Call`, and every `Call` ends exactly once, in `_deliver`.
 
 A call that has to be made is a job of the engine. Aside are those that have not to be made, for an earlier run has answered
-them and its answer is being read; those that wait for the answer of an identical call; and those whose Result is on its way
-to disk, before anybody sees it.
+them and its answer is being read; those that wait for the answer of an identical call, or for room in a budget; and those whose
+Result is on its way to disk, before anybody sees it.
 
 What was closed while it ran is asked no more: later items that have no other choice get their Results at once, and when
 everything that the run uses is closed, the run ends. What was closed before is worth a look, which the schedule sees to.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence, Sized
 from contextvars import Context, copy_context
 from dataclasses import replace
@@ -26,6 +27,7 @@ from math import inf
 from typing import Any, Generic, TypeVar, cast
 
 from . import clock
+from .budgets import Charge
 from .call import Call, refused, too_long
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
@@ -103,6 +105,7 @@ class Flow(Generic[T]):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: dict[Call[T], Job] = {}
         self._aside: dict[Call[T], None] = {}
+        self._unpaid: deque[Call[T]] = deque()  # of those aside, that wait for room in a budget
         self._shared: Shared | None = None
         self._is_ready = False  # whether the feed has begun
         self._is_over = False
@@ -225,6 +228,47 @@ class Flow(Generic[T]):
             asked = self._shared.sift(calls)
             self._aside.update((call, None) for call in calls if call.leader is not None)
             calls = asked
+        if self._terms.budgets is None:
+            self._hand_in(calls)
+            return
+        for call in calls:
+            try:
+                self._terms.budgets.check(call.work)
+            except Stopped as exc:  # it would never fit: one such row costs one row
+                self._end(call, Outcome(heard=False, error=exc), Timing())
+            else:
+                self._aside[call] = None
+                self._unpaid.append(call)
+        self._pay()
+
+    def _pay(self) -> None:
+        """Hand in calls that the budgets have room for, in order; the others wait until there is some."""
+        while self._unpaid:
+            call = self._unpaid[0]
+            if self._tally.stopped is None and not self._is_settled(call):
+                return
+            self._unpaid.popleft()
+            del self._aside[call]
+            self._hand_in([call])
+
+    def _is_settled(self, call: Call[T]) -> bool:
+        """Whether the budgets have room for `call`, which is reserved now, or never will have: then the run ends."""
+        budgets = self._terms.budgets
+        assert budgets is not None
+        try:
+            call.reserved = budgets.reserve(call.work, min(self._terms.width, UNLIMITED_WINDOW), self._wake)
+            return call.reserved is not None
+        except Stopped as exc:
+            self._give_up(exc)
+        except JournalError as exc:
+            self.fail("the journal", exc)
+        return True
+
+    def _wake(self) -> None:
+        """There may be room in the budgets; from any thread."""
+        self._call_soon(self._pay)
+
+    def _hand_in(self, calls: list[Call[T]]) -> None:
         jobs = []
         for call in calls:
             try:
@@ -274,9 +318,12 @@ class Flow(Generic[T]):
         """The run ends, by `error` unless it ends already by another."""
         if self._tally.stopped is None:
             self._tally.stopped = error
+        self._call_soon(self._stop)
+
+    def _call_soon(self, step: Callable[[], None]) -> None:
         if self.loop is not None:
             try:
-                self.loop.call_soon_threadsafe(self._stop)
+                self.loop.call_soon_threadsafe(step)
             except RuntimeError:
                 pass  # the loop is closed: nothing is under way there
 
@@ -328,6 +375,7 @@ class Flow(Generic[T]):
             self._cancel_calls()
         elif self._winding_down is not None:
             self._cancel([job for job in self._jobs.values() if job.running is None])
+        self._pay()
 
     def _cancel_calls(self) -> None:
         for call in [call for call in self._aside if call.leader is not None]:
@@ -373,7 +421,8 @@ class Flow(Generic[T]):
             call.is_orphan = True
             outcome = Outcome(heard=False, error=self._cancelled)
             timing = Timing(clock.now() - job.added_at, 0.0, job.attempts)
-            self._keep(call, replace(call.work.result(call.index, outcome, timing), spending=()))
+            result = call.work.result(call.index, outcome, timing)
+            self._keep(call, replace(result, spending=()), self._settle(call, call.reserved))
 
     def _stop_following(self, call: Call[T]) -> None:
         leader, call.leader = call.leader, None
@@ -426,8 +475,10 @@ class Flow(Generic[T]):
             self._parked += 1
             if self._winding_down is not None:
                 self._cancel([attempt.job])
-            else:
+            elif call.reserved is None or self._is_extended(call, call.reserved):
                 self.make_room()
+            else:
+                self._end_unpaid(call, attempt.job, outcome)
             return
         job = attempt.job
         if verdict.too_long is not None:
@@ -435,6 +486,21 @@ class Flow(Generic[T]):
         self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
         if outcome.closes:
             self._end_if_all_is_closed()
+
+    def _is_extended(self, call: Call[T], reserved: Charge) -> bool:
+        """Whether the budgets have room for another try of `call`, which is reserved now."""
+        assert self._terms.budgets is not None
+        extended = self._terms.budgets.extend(reserved, call.work)
+        call.reserved = extended or reserved
+        return extended is not None
+
+    def _end_unpaid(self, call: Call[T], job: Job, outcome: Outcome) -> None:
+        """End a call that is to be tried again, for the budget has no room for that."""
+        for each in self._engine.cancel([job]):
+            self._parked -= call.parked
+            error = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
+            timing = Timing(clock.now() - each.added_at, 0.0, each.attempts)
+            self._end(call, Outcome(heard=False, error=error), timing)
 
     def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
@@ -450,6 +516,7 @@ class Flow(Generic[T]):
         if not outcome.heard and isinstance(outcome.error, Stopped):
             outcome.error = self._cancelled or self._winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
+        charge = self._settle(call)
         if call.followers is not None and self._shared is not None:
             spending = result.spending if call.is_orphan else ()  # it is the first one's that still wants it
             for follower in self._shared.over(call):
@@ -458,16 +525,25 @@ class Flow(Generic[T]):
         if call.is_orphan:
             self._left()
         else:
-            self._keep(call, result)
+            self._keep(call, result, charge)
 
-    def _keep(self, call: Call[T], result: Result[T]) -> None:
+    def _settle(self, call: Call[T], used: Charge | None = None) -> Sequence[float | None]:
+        """Give back what was reserved for `call` and not used; what its budgets are charged."""
+        reserved, call.reserved = call.reserved, None
+        if reserved is None or self._terms.budgets is None:
+            return ()
+        used = call.work.charged if used is None else used
+        self._terms.budgets.settle(reserved, used)
+        return used.usd if self._terms.budgets.is_priced else None, used.tokens
+
+    def _keep(self, call: Call[T], result: Result[T], charge: Sequence[float | None] = ()) -> None:
         """Deliver a Result, as soon as it is on disk, if that is wished."""
         if self._terms.memory is None or result.source == "none":
             self._deliver(result)
             self._left()
         else:
             self._aside[call] = None
-            self._terms.memory.keep(call.key, result, (), partial(self._kept, call))
+            self._terms.memory.keep(call.key, result, charge, partial(self._kept, call))
 
     def _kept(self, call: Call[T], result: Result[T], failure: JournalError | None) -> None:
         """The Result of `call` is on disk, or cannot be written: then it does not count."""

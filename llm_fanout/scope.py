@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
+from .budgets import Purse
 from .core.lanes import Lane
 from .errors import JournalError, Stopped
 from .journal import Journal, OpenJournal
@@ -28,7 +29,14 @@ class Scope:
     """
 
     def __init__(
-        self, name: str, lane: Lane, *, rank: int | None, around: Scope | None, journal: OpenJournal | None
+        self,
+        name: str,
+        lane: Lane,
+        *,
+        rank: int | None,
+        around: Scope | None,
+        own: Sequence[Purse],
+        journal: OpenJournal | None,
     ) -> None:
         self.name = name
         self.lane = lane
@@ -38,6 +46,7 @@ class Scope:
         self.totals.open()
         self.children: Sequence[Scope] = ()
         self._rank = rank
+        self._own = own
         self._journal = journal
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._left = False
@@ -58,6 +67,10 @@ class Scope:
         if self._journal is None:
             return None if self.around is None else self.around.memory
         return Memory(self._journal)
+
+    def purses(self) -> list[Purse]:
+        """The budgets that its calls have to keep: its own, and those of the scopes around it."""
+        return [purse for scope in self.path() for purse in scope._own]
 
     def cancel(self) -> None:
         """End all runs inside, those of its children included; nothing new starts in it. Returns at once."""
@@ -109,6 +122,7 @@ async def opened(
     weight: float,
     rank: int | None,
     max_concurrency: int | None,
+    purses: Sequence[Purse] = (),
     journal: Journal | None = None,
 ) -> AsyncIterator[Scope]:
     """A scope inside the current one, or under `root`; the current one until it is left.
@@ -120,10 +134,12 @@ async def opened(
     around = SCOPE.get()
     above = root if around is None else around.lane
     lane = Lane(above, weight=weight, max_concurrency=max_concurrency)
-    kept = None if journal is None else OpenJournal(journal)
+    kept = None if journal is None else OpenJournal(journal, budgeted=bool(purses))
     if kept is not None:
         await _told(kept.open)
-    scope = Scope(name, lane, rank=rank, around=around, journal=kept)
+        for purse in purses:
+            purse.keep_in(kept)
+    scope = Scope(name, lane, rank=rank, around=around, own=purses, journal=kept)
     if around is not None:
         around.children = (*around.children, scope)
     SCOPE.set(scope)

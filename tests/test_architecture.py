@@ -22,6 +22,7 @@ ROWS = {
     0: ("errors", "hooks", "lines", "results", "spending", "summary"),
     1: ("core",),
     2: (
+        "budgets",
         "call",
         "clock",
         "engine",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import JournalError
 from ..results import Result
+from . import accounts
 from .record import Record, encoded
 from .stated import Journal
 
@@ -31,7 +32,7 @@ class _Result:
 
     key: bytes
     result: Result[Any]
-    charge: Sequence[float]
+    charge: Sequence[float | None]
     loop: Loop
     then: Kept
 
@@ -50,15 +51,24 @@ class OpenJournal:
 
     Whoever asks for something is told on its own event loop. Once something went wrong with the file, everything that is
     asked for ends with that JournalError.
+
+    Args:
+        journal: The file.
+        budgeted: Whether it has to be known what all calls in it have used.
+
+    Attributes:
+        spent: USD and tokens that calls had used, or may have used, when it was opened, if that has to be known.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, budgeted: bool = False) -> None:
         self._journal = journal
+        self._budgeted = budgeted
         self._asked: SimpleQueue[_Result | _Errand | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._occurrences: dict[bytes, int] = {}  # by digest, since it was opened
         self._rows: dict[bytes, int] = {}  # of the results with an answer, by key
         self._failure: JournalError | None = None
+        self.spent = (0.0, 0.0)
 
     def open(self, then: Done) -> None:
         """Open the file and look what is in it."""
@@ -88,7 +98,7 @@ class OpenJournal:
 
         self._ask(read, then)
 
-    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float], then: Kept) -> None:
+    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float | None], then: Kept) -> None:
         """Have `result` on disk, of which budgets were charged so many USD and tokens."""
         self._asked.put(_Result(key, result, charge, asyncio.get_running_loop(), then))
 
@@ -96,13 +106,18 @@ class OpenJournal:
         """Have on disk what is said of the journal as a whole."""
         self._ask(lambda file: file.note(name, said), then)
 
-    def ask(self, question: Callable[[JournalFile], Any], then: Callable[[Any], None]) -> None:
-        """What `question` finds in the file."""
-        self._ask(question, then)
+    def raise_ceiling(self, unit: str, ceiling: float, then: Done) -> None:
+        """Have on disk that calls may have used so many USD, or tokens, should this process end before it can say more."""
+        self._ask(lambda file: accounts.raise_ceiling(file, unit, ceiling), then)
 
     def close(self, then: Done) -> None:
         """Let others have it, after everything that was asked for before."""
-        self._ask(lambda file: file.close(), then)
+
+        def close(file: JournalFile) -> None:
+            accounts.lower_ceilings(file)
+            file.close()
+
+        self._ask(close, then)
         self._asked.put(None)
 
     def _ask(self, do: Callable[[JournalFile], Any], then: Callable[[Any], None]) -> None:
@@ -110,6 +125,7 @@ class OpenJournal:
 
     def _loaded(self, file: JournalFile) -> None:
         self._rows.update(file.finished())
+        self.spent = accounts.spent(file, wanted=self._budgeted)
 
     def _serve(self) -> None:
         """What the thread does."""

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
 
+from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
 from ..journal import Journal, OpenJournal
@@ -38,6 +39,7 @@ from .prompt import (
     Prompt,
     RunOptions,
     Settings,
+    check_figure,
     check_options,
     prompt_of,
 )
@@ -46,6 +48,7 @@ from .sources import check_source, claim_id
 from .stream import Stream
 from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
+from .worst import worst_rates
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,6 +76,8 @@ class FanOut:
         base_url: An OpenAI-compatible server for `model`; by default OPENAI_BASE_URL or OpenAI itself.
         api_key: The key for `model`; by default OPENAI_API_KEY, or that of the model's provider.
         limits: What the account may do with `model`.
+        budget: USD that all calls of this client may cost; see `llm_fanout.llm.prompt.RunOptions`.
+        token_budget: Tokens that they may use.
         options: The options of every call, which `map`, `call` and Prompts may say otherwise: see
             `llm_fanout.llm.prompt.CallOptions`.
 
@@ -87,9 +92,12 @@ class FanOut:
         base_url: str | None = None,
         api_key: str | None = None,
         limits: Limits = NO_LIMITS,
+        budget: float | None = None,
+        token_budget: int | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         check_options(options, CALL_OPTIONS)
+        self._purses = _purses({"budget": budget, "token_budget": token_budget}, "the client")
         self._options: Mapping[str, Any] = options
         self._wire = AiohttpWire()
         self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
@@ -163,10 +171,7 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
-        asked = {**self._options, **options}
-        return self._run(
-            prompts, model, asked, self._new_lane(), schema=schema, memory=_memory(options.get("journal"), reuse)
-        )
+        return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema, reuse=reuse)
 
     @overload
     async def call(
@@ -254,8 +259,7 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(texts)
         own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
-        memory = _memory(options.get("journal"), None)
-        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings", memory=memory)
+        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
 
     def scope(
         self,
@@ -264,6 +268,8 @@ class FanOut:
         weight: float = 1.0,
         priority: Priority | None = None,
         max_concurrency: int | None = None,
+        budget: float | None = None,
+        token_budget: int | None = None,
         journal: str | os.PathLike[str] | Journal | None = None,
     ) -> AbstractAsyncContextManager[Scope]:
         """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
@@ -279,6 +285,8 @@ class FanOut:
             priority: That of calls inside that name none. It orders the work within this scope; "background" work waits
                 for everybody's.
             max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
+            budget: USD that everything inside may cost; see `llm_fanout.llm.prompt.RunOptions`.
+            token_budget: Tokens that it may use.
             journal: Where the answers of everything inside are kept, and looked for; as for `map`.
 
         Raises:
@@ -287,7 +295,16 @@ class FanOut:
         """
         rank = None if priority is None else rank_of(priority)
         kept = None if journal is None else Journal.of(journal)
-        return opened(name, self._lane, weight=weight, rank=rank, max_concurrency=max_concurrency, journal=kept)
+        purses = _purses({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
+        return opened(
+            name,
+            self._lane,
+            weight=weight,
+            rank=rank,
+            max_concurrency=max_concurrency,
+            purses=purses,
+            journal=kept,
+        )
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
@@ -347,7 +364,7 @@ class FanOut:
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
-        memory: Memory | None = None,
+        reuse: Report[Any] | None = None,
     ) -> Run[Any]:
         shared = Settings.of(options)
         steps = self._routes.steps(model, shared.fallbacks)
@@ -356,15 +373,22 @@ class FanOut:
         scope = SCOPE.get()
         rank = DEFAULT if scope is None or scope.rank is None else scope.rank
         ids: set[str | int] = set()
+        own = _purses(options, "the run")
+        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
+        budgets = Budgets(purses) if purses else None
+        is_priced = budgets is not None and budgets.is_priced
 
         def plan(steps: Sequence[Step], settings: Settings) -> Plan:
             urgency = rank if settings.rank is None else settings.rank
-            return Plan(steps, settings, urgency, schema=schema, api=api, tell=tell)
+            made = Plan(steps, settings, urgency, schema=schema, api=api, tell=tell, is_priced=is_priced)
+            if is_priced:
+                worst_rates(made.routes, 0.0)  # refused now, if there is a model without a price
+            return made
 
         def plan_of(prompt: Prompt) -> Plan:
             settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
-            own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            return plan(self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps, settings)
+            elsewhere = prompt.model is not None or settings.fallbacks is not shared.fallbacks
+            return plan(self._routes.steps(prompt.model or model, settings.fallbacks) if elsewhere else steps, settings)
 
         shared_plan = plan(steps, shared)
 
@@ -382,7 +406,8 @@ class FanOut:
             sources=[step.source for step in steps],
             deadline=lambda: seconds_left(deadline),
             counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
-            memory=memory or (None if scope is None else scope.memory),
+            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
+            budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
         )
         run: Run[Any] = Run(
@@ -394,12 +419,20 @@ class FanOut:
         return run
 
 
-def _memory(journal: Any, reuse: Report[Any] | None) -> Memory | None:
+def _purses(stated: Mapping[str, Any], whose: str) -> list[Purse]:
+    """The budgets that are stated of something. Raises ConfigError."""
+    for name in ("budget", "token_budget"):
+        check_figure(name, stated.get(name))
+    return purses_of(stated.get("budget"), stated.get("token_budget"), whose)
+
+
+def _memory(journal: Any, reuse: Report[Any] | None, purses: Sequence[Purse]) -> Memory | None:
     """What a run is to remember by itself, if anything."""
     if journal is None and reuse is None:
         return None
     reused = None if reuse is None else Reused(reuse, digest_of)
-    return Memory(None if journal is None else OpenJournal(Journal.of(journal)), owned=True, reused=reused)
+    kept = None if journal is None else OpenJournal(Journal.of(journal), budgeted=bool(purses))
+    return Memory(kept, owned=True, reused=reused, purses=purses)
 
 
 @overload

@@ -48,6 +48,7 @@ class Route:
         hold: The quota.
         price: What it costs, if the endpoint says so.
         output: How long its answers are.
+        most_output: The most tokens of an answer that it lets be asked for, as far as is known.
         takes_schemas: Whether its API has a word for the schema of an answer, as far as is known.
     """
 
@@ -57,6 +58,7 @@ class Route:
     price: Price | None = None
     output: OutputGuess = field(default_factory=OutputGuess)
     takes_schemas: bool = True
+    most_output: int | None = None
 
     def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
         """`text` without the key, and without those in a call's own `headers`."""
@@ -105,12 +107,13 @@ class Plan:
         schema: What the answers have to fit, if anything.
         api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
+        is_priced: Whether there is a budget in USD: then all routes must have prices.
 
     Attributes:
         frame: What tells its calls from others, besides their prompts.
     """
 
-    __slots__ = ("_lone", "api", "frame", "model", "rank", "schema", "settings", "steps", "stream", "tell")
+    __slots__ = ("_lone", "api", "frame", "is_priced", "model", "rank", "schema", "settings", "steps", "stream", "tell")
 
     def __init__(
         self,
@@ -121,6 +124,7 @@ class Plan:
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
+        is_priced: bool = False,
     ) -> None:
         self.steps = steps
         self.settings = settings
@@ -128,6 +132,7 @@ class Plan:
         self.schema = schema
         self.api = api
         self.tell = tell
+        self.is_priced = is_priced
         self.stream = settings.stream or tell is not None
         self.model = steps[0].routes[0].place.model  # as long as nobody else is asked
         self._lone = steps[0].routes[0] if len(steps) == len(steps[0].routes) == 1 else None
@@ -138,6 +143,11 @@ class Plan:
         places = [(place.name, self.api or place.api, place.known_as) for place in (r.place for r in self.steps[0].routes)]
         schema = None if self.schema is None else self.schema.plain
         return Frame(places, self.settings.params, self.settings.system, schema)
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """All routes on which its calls may be asked."""
+        return [route for step in self.steps for route in step.routes]
 
     def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
         """What is asked with these messages."""
