@@ -1,9 +1,9 @@
 """Budgets in use: by whichever calls share them, from any thread, and over the whole life of a journal.
 
-Theory of operation. Before a call is handed in, the most that it can use is reserved in every budget that it has to keep; when
-it has ended, that is settled with what it used. What does not fit waits until something is settled, and if nothing is under
-way, it never will fit: then the run ends. A budget that a journal goes with has a ceiling on disk, always above what is used
-and reserved: should the process be killed, what was under way may have been paid for, and counts as used up to there.
+Theory of operation. Before a call is handed in, the most that it can use is reserved in every budget that it has to keep;
+when it has ended, that is settled with what it used. What does not fit waits until something is settled, and if nothing is
+under way, it never will fit: then the run ends. A budget that a journal goes with has a ceiling on disk, always above what
+is used and reserved: should the process be killed, what was under way may be paid for, and counts as used up to there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Purse:
         return waiting
 
     def is_covered(self, amount: float) -> bool:
-        """Whether `amount` more may be reserved as far as the journal knows. If not, or soon not, it is told. Under the lock.
+        """Whether `amount` more may be reserved as far as the journal knows; if it soon may not, it is told. Under the lock.
 
         Raises:
             JournalError: It could not be told.

@@ -32,8 +32,19 @@ class Call(Generic[T]):
     """
 
     __slots__ = (
-        "flow", "followers", "index", "is_orphan", "key", "leader", "parked", "perform", "reserved", "shell", "timeout", "work"
-    )  # fmt: skip
+        "flow",
+        "followers",
+        "index",
+        "is_orphan",
+        "key",
+        "leader",
+        "parked",
+        "perform",
+        "reserved",
+        "shell",
+        "timeout",
+        "work",
+    )
 
     def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
         self.flow = flow

@@ -2,12 +2,12 @@
 
 Theory of operation. Items that wait, are under way, or are done and not yet taken count against a window, so memory stays
 flat and a slow reader slows the source down, never a slot. Items that wait out a backoff do not count, up to a cap of their
-own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, of the journal, or of a
-timer. Every item becomes one `Call`, and every `Call` ends exactly once, in `_deliver`.
+own, so that a bad patch does not hold the others up. Everything is a step of the feed, of the engine, of the journal, or of
+a timer. Every item becomes one `Call`, and every `Call` ends exactly once, in `_deliver`.
 
 A call that has to be made is a job of the engine. Aside are those that have not to be made, for an earlier run has answered
-them and its answer is being read; those that wait for the answer of an identical call, or for room in a budget; and those whose
-Result is on its way to disk, before anybody sees it.
+them and its answer is being read; those that wait for the answer of an identical call, or for room in a budget; and those
+whose Result is on its way to disk, before anybody sees it.
 
 What was closed while it ran is asked no more: later items that have no other choice get their Results at once, and when
 everything that the run uses is closed, the run ends. What was closed before is worth a look, which the schedule sees to.

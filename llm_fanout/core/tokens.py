@@ -27,6 +27,11 @@ def estimate_tokens(text: str) -> int:
     return max(round(weight), 1 if text else 0)
 
 
+def most_tokens(text: str) -> int:
+    """How many tokens `text` has at the very most: its bytes in UTF-8, for a token stands for at least one."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
 def _kind_of(byte: int) -> str:
     """What a byte of UTF-8 is, or begins: a letter, a digit, space, punctuation, or a character beyond ASCII."""
     if byte > 0x7F:
