@@ -58,6 +58,7 @@ class OpenJournal:
 
     Attributes:
         spent: USD and tokens that calls had used, or may have used, when it was opened, if that has to be known.
+        used: Gives what they have used in all by now, for each unit of which there is a budget.
     """
 
     def __init__(self, journal: Journal, *, budgeted: bool = False) -> None:
@@ -69,6 +70,8 @@ class OpenJournal:
         self._rows: dict[bytes, int] = {}  # of the results with an answer, by key
         self._failure: JournalError | None = None
         self.spent = (0.0, 0.0)
+        self.used: dict[str, Callable[[], float]] = {}
+        self._recorded = (0.0, 0.0)  # of that, what is in its records
 
     def open(self, then: Done) -> None:
         """Open the file and look what is in it."""
@@ -114,7 +117,7 @@ class OpenJournal:
         """Let others have it, after everything that was asked for before."""
 
         def close(file: JournalFile) -> None:
-            accounts.lower_ceilings(file)
+            accounts.lower_ceilings(file, {unit: used() for unit, used in self.used.items()}, self._recorded)
             file.close()
 
         self._ask(close, then)
@@ -125,7 +128,7 @@ class OpenJournal:
 
     def _loaded(self, file: JournalFile) -> None:
         self._rows.update(file.finished())
-        self.spent = accounts.spent(file, wanted=self._budgeted)
+        self._recorded, self.spent = accounts.spent(file, wanted=self._budgeted)
 
     def _serve(self) -> None:
         """What the thread does."""
@@ -160,6 +163,9 @@ class OpenJournal:
         if not results:
             return
         failure = self._tried(file, lambda file: file.add(map(self._row_of, results)))
+        for each in results if self._budgeted else ():
+            usd, tokens = accounts.charged(each.charge, each.result.spending)
+            self._recorded = (self._recorded[0] + usd, self._recorded[1] + tokens)
         for loop in {each.loop for each in results}:
             _tell(loop, _tell_all, [each for each in results if each.loop is loop], failure)
 
