@@ -38,7 +38,8 @@ class Post(aiohttp.ClientRequest):
         writer = StreamWriter(protocol, self.loop)
         await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
         await writer.write(await body.as_bytes(), drain=False)  # with it, even if it is empty, go the headers
-        writer.set_eof()
+        if protocol.writing_paused:  # by large headers: what is unsent must not be in the way of the next request
+            protocol.force_close()
         protocol.start_timeout()
         return self._response(writer)
 
