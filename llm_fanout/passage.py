@@ -250,16 +250,16 @@ class Passage(Generic[T]):
         job = attempt.job
         if verdict.too_long is not None:
             outcome = too_long(outcome, verdict.too_long)
-        self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
         if outcome.closes:
             self._end_if_all_is_closed()
+        self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
 
     def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
         if call in self._jobs:  # else it was cancelled while this was handed over
             self._parked -= call.parked
-            self._end(call, Outcome(heard=False, error=closed_by(error)), Timing(now - job.added_at, 0.0, job.attempts))
             self._end_if_all_is_closed()
+            self._end(call, Outcome(heard=False, error=closed_by(error)), Timing(now - job.added_at, 0.0, job.attempts))
 
     def _wait_out(self, call: Call[T], job: Job, outcome: Outcome) -> None:
         """Another try of `call` comes later, unless the run starts nothing more, or cannot pay for it."""
