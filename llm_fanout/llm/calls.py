@@ -230,8 +230,9 @@ class PromptCall:
         # Of an answer that broke off, the usage may be what was counted at its beginning.
         self._spend(usage, route, is_whole=reply is not None and reply.finish_reason is not None)
         if usage.output_tokens and outcome.error is None:
-            route.output.learn(usage.output_tokens)
-            outcome.pace = heard.seconds / usage.output_tokens
+            seconds = heard.seconds
+            route.output.learn(usage.output_tokens, seconds)
+            outcome.pace = seconds / usage.output_tokens
 
     def _spend(self, usage: Usage, route: Route, *, is_whole: bool = False) -> None:
         spending = Spending.of(route.place.name, usage, route.price)
