@@ -79,6 +79,17 @@ def test_the_sdk_is_named_where_it_carried_calls() -> None:
     assert carried_by("wire", "wire", "function", "") == ""
 
 
+def test_calls_that_were_not_made_are_counted() -> None:
+    """How many an earlier run has answered, and how many an identical call; nothing is said where there are none."""
+    results: list[Result[Any]] = [Result(index=index, id=index, returned="x", source="shared") for index in range(3)]
+    report = Report(results, Summary(total=13, done=13, succeeded=13, replayed=10))
+
+    assert re.search(r"replayed +10 calls, which an earlier run has answered\n", str(report))
+    assert re.search(r"shared +3 calls, answered with an identical one\n", str(report))
+    assert "replayed" not in str(whole())
+    assert "shared" not in str(whole())
+
+
 def test_one_call_is_one_call() -> None:
     """And two are calls."""
     assert str(Summary(total=1, done=1)).startswith("1 call in ")
