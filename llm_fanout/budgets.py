@@ -149,11 +149,12 @@ class Budgets:
     """The budgets that the calls of one run have to keep: its own, those of its scopes, its client's.
 
     Attributes:
+        purses: These budgets.
         is_priced: Whether one of them is in USD.
     """
 
     def __init__(self, purses: Sequence[Purse]) -> None:
-        self._purses = purses
+        self.purses = tuple(purses)
         self.is_priced = any(purse.unit == "usd" for purse in purses)
 
     def check(self, work: Billed) -> None:
@@ -161,7 +162,7 @@ class Budgets:
         that is not its fault.
         """
         least = work.least
-        for purse in self._purses:
+        for purse in self.purses:
             if purse.budget.limit and not Budget(purse.budget.limit).fits(least[purse.place]):
                 raise purse.stopped(least[purse.place])
 
@@ -179,7 +180,7 @@ class Budgets:
         """
         with _LOCK:
             least = work.least
-            for purse in self._purses:
+            for purse in self.purses:
                 amount = least[purse.place]
                 if purse.budget.fits(amount):
                     continue
@@ -197,37 +198,37 @@ class Budgets:
         with _LOCK:
             wanted = work.charged + work.attempt
             more = Charge(max(0.0, wanted.usd - reserved.usd), max(0.0, wanted.tokens - reserved.tokens))
-            if not all(purse.budget.fits(more[purse.place]) for purse in self._purses):
+            if not all(purse.budget.fits(more[purse.place]) for purse in self.purses):
                 return None
             try:
-                for purse in self._purses:
+                for purse in self.purses:
                     purse.is_covered(more[purse.place])  # if it is not quite, one more attempt of each call still is
             except JournalError:
                 return None
-            for purse in self._purses:
+            for purse in self.purses:
                 purse.budget.reserve(more[purse.place])
             return reserved + more
 
     def settle(self, reserved: Charge, used: Charge) -> None:
         """A call has ended for which so much was reserved, and which has used so much."""
         with _LOCK:
-            for purse in self._purses:
+            for purse in self.purses:
                 purse.budget.settle(reserved[purse.place], used[purse.place])
-            waiting = [wake for purse in self._purses for wake in purse.woken()]
+            waiting = [wake for purse in self.purses for wake in purse.woken()]
         for wake in waiting:
             wake()
 
     def _room(self) -> Charge:
         rooms = [
-            min((purse.budget.room for purse in self._purses if purse.unit == unit), default=inf) for unit in Charge._fields
+            min((purse.budget.room for purse in self.purses if purse.unit == unit), default=inf) for unit in Charge._fields
         ]
         return Charge(*rooms)
 
     def _taken(self, charge: Charge, wake: Wake) -> bool:
-        for purse in self._purses:
+        for purse in self.purses:
             if not purse.is_covered(charge[purse.place]):
                 purse.wait(wake)
                 return False
-        for purse in self._purses:
+        for purse in self.purses:
             purse.budget.reserve(charge[purse.place])
         return True

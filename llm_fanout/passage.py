@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from . import clock
+from .budgets import Purse
 from .call import Call, too_long
 from .core.job import Attempt, Job, Outcome, Verdict
 from .core.source import Source
@@ -95,6 +96,11 @@ class Passage(Generic[T]):
         self._deadline = deadline
         self._shared = None if self._terms.shared is None else self._terms.shared.here()
 
+    @property
+    def _payers(self) -> tuple[Purse, ...]:
+        """Who pays for its calls."""
+        return () if self._terms.budgets is None else self._terms.budgets.purses
+
     def close(self) -> None:
         """All is done."""
         del self._host  # a circle, which only a collection would break
@@ -150,7 +156,7 @@ class Passage(Generic[T]):
     def _ask(self, calls: list[Call[T]]) -> None:
         """Have `calls` made, or wait for those that are under way and ask the same."""
         if self._shared is not None:
-            asked = self._shared.sift(calls)
+            asked = self._shared.sift(calls, self._payers)
             self._aside.update((call, None) for call in calls if call.leader is not None)
             calls = asked
         if self._till is None:
@@ -279,7 +285,7 @@ class Passage(Generic[T]):
             outcome.error = self._host.cancelled or self._host.winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
         charge = () if self._till is None else self._till.settle(call)
-        followers = [] if self._shared is None else self._shared.over(call)
+        followers = [] if self._shared is None else self._shared.over(call, self._payers)
         if call.is_orphan:
             self._host.left()
         else:
@@ -352,9 +358,8 @@ class Passage(Generic[T]):
             outcome = Outcome(heard=False, error=self._host.cancelled)
             timing = Timing(clock.now() - job.added_at, 0.0, job.attempts)
             result = call.work.result(call.index, outcome, timing)
-            # What it has used of our budgets is not known yet: as much as it may have.
-            charge = () if self._till is None else self._till.settle(call, call.reserved)
-            self._keep(call, replace(result, spending=()), charge)
+            # What is set aside for it stays so: whoever shares it keeps the same budgets, and settles that.
+            self._keep(call, replace(result, spending=()))
 
     def _stop_following(self, call: Call[T]) -> None:
         leader, call.leader = call.leader, None

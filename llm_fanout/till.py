@@ -60,18 +60,17 @@ class Till:
 
     def extend(self, call: Call[Any]) -> bool:
         """Whether there is room for another try of `call`, which is set aside now."""
-        if call.reserved is None:
-            return True
+        assert call.reserved is not None  # it was passed on
         extended = self._budgets.extend(call.reserved, call.work)
         call.reserved = extended or call.reserved
         return extended is not None
 
-    def settle(self, call: Call[Any], used: Charge | None = None) -> Sequence[float | None]:
+    def settle(self, call: Call[Any]) -> Sequence[float | None]:
         """Give back what was set aside for `call` and not used; what it has used of each unit that there is a budget in."""
         reserved, call.reserved = call.reserved, None
         if reserved is None:
             return ()
-        used = call.work.charged if used is None else used
+        used: Charge = call.work.charged
         self._budgets.settle(reserved, used)
         return used.usd if self._budgets.is_priced else None, used.tokens
 

@@ -125,7 +125,7 @@ class RunOptions(CallOptions, total=False):
             count as estimated.
         token_budget: The same in tokens, input and output together.
         dedupe: Whether prompts that ask the same, while one of them is under way, share its answer (`Result.source` says
-            "shared"); also with other runs of the client that say so.
+            "shared"); also with other runs of the client that say so, and keep the same budgets.
     """
 
     deadline: float | datetime

@@ -197,7 +197,7 @@ def worst_rates(routes: Iterable[Route], input: float) -> tuple[float, float]:
         ConfigError: One of them has no price.
     """
     rates = [each for route in routes for each in _rates_of(route, input)]
-    return max(max(each[0], *each[2:]) for each in rates), max(each[1] for each in rates)  # cached input may cost more
+    return max(max((each[0], *each[2:])) for each in rates), max(each[1] for each in rates)  # cached input may cost more
 
 
 def _rates_of(route: Route, input: float) -> list[tuple[float, ...]]:
