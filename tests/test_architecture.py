@@ -37,6 +37,7 @@ ROWS = {
         "scope",
         "shelf",
         "shell",
+        "sink",
         "tally",
         "work",
     ),
