@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -66,6 +67,19 @@ def test_two_cannot_write_one_file(tmp_path: Path) -> None:
     second.put(second.open())
 
     assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the file is written all the same, and only two at once go unnoticed."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    there = Place(tmp_path / "out.jsonl")
+    there.put(there.open())
+
+    assert os.listdir(tmp_path) == ["out.jsonl"]
 
 
 def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
