@@ -354,6 +354,20 @@ async def test_a_run_is_sunk_once(tmp_path: Path) -> None:
         await fan.sink(tmp_path / "other.jsonl")
 
 
+def test_a_call_may_sink_a_run_of_its_own(simulate: Simulate[Any], tmp_path: Path) -> None:
+    """It lends its slot to it while it waits, as for a run that it awaits."""
+    executor = Executor(max_concurrency=1)
+
+    async def outer(number: int) -> int:
+        return (await executor.map(echo, range(3)).sink(tmp_path / f"{number}.jsonl")).succeeded
+
+    async def main() -> Summary:
+        return await executor.map(outer, range(2)).sink(tmp_path / "out.jsonl")
+
+    assert simulate(main).succeeded == 2
+    assert (values_of(tmp_path / "out.jsonl"), values_of(tmp_path / "1.jsonl")) == ([3, 3], [0, 1, 2])
+
+
 async def test_a_value_that_json_does_not_have_ends_the_run(tmp_path: Path) -> None:
     """The calls are cancelled, what was there stays, and the error names the result; the report has what was at hand."""
     path = tmp_path / "out.jsonl"
