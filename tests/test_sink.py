@@ -232,6 +232,22 @@ def test_a_source_that_raises_keeps_what_is_done(simulate: Simulate[Any], tmp_pa
     assert values_of(path) == list(range(5))
 
 
+async def test_a_source_that_raises_at_once_leaves_what_was_there(tmp_path: Path) -> None:
+    """A run that did nothing does not replace the rows of one that did."""
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+
+    def source() -> Iterator[int]:
+        raise ValueError("no such table")
+        yield 0
+
+    with pytest.raises(RunFailed, match="no such table"):
+        await Executor().map(echo, source()).sink(path)
+
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_a_task_that_is_cancelled_keeps_what_is_done(simulate: Simulate[Any], tmp_path: Path) -> None:
     """The calls are cancelled, the rows are put in place, and the cancellation goes on."""
     path = tmp_path / "out.jsonl"
