@@ -168,8 +168,8 @@ class Result(Generic[T_co]):
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.
 
         Keys, in order: id, index, ok, the fields of a structured answer (one that has the name of another key here is under
-        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, source, attempts, usage, cost,
-        latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
+        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, source, attempts, usage,
+        cost, latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
         executor's result that is not text, are under `value`.
         """
         read = self._read() if self.reply else None

@@ -66,6 +66,7 @@ def test_run_writes_rows_in_input_order(prompts: Path, tmp_path: Path) -> None:
             "text",
             "error",
             "model",
+            "source",
             "attempts",
             "usage",
             "cost",

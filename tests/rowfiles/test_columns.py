@@ -125,7 +125,7 @@ def test_text_needs_no_value() -> None:
 
 
 def test_every_key_that_a_row_can_have_has_a_column() -> None:
-    """A row with all that there can be (a streamed answer with a call of a tool, a vector, a failure) leaves nothing over."""
+    """A row with all that there can be (a streamed answer that calls a tool, a vector, a failure) leaves nothing over."""
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     reply = json.dumps({"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}).encode()
