@@ -19,7 +19,8 @@ from support import completion, consume, in_thread, served
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, Stopped
 from llm_fanout.budgets import AHEAD
-from llm_fanout.errors import CallError
+from llm_fanout.errors import CallError, JournalError, RunFailed
+from llm_fanout.journal import accounts
 from llm_fanout.providers import Request
 from llm_fanout.quotas import quotas
 from llm_fanout.sim import Box, SimConfig
@@ -574,3 +575,38 @@ async def test_a_function_is_within_a_budget() -> None:
     report = await fan.map(["hello"] * 20, max_tokens=1_000)
 
     assert kinds(report)["ok"] == 4
+
+
+async def test_a_budget_is_no_reason_to_be_refused(meter: Meter) -> None:
+    """Where the provider counts max_tokens against a minute, so do we: nothing is refused, and the calls go on."""
+    with Box(SimConfig(latency=0.01, answer_tokens=50, tpm=120_000)) as box:
+        async with FanOut(at(box), limits=Limits(tpm=120_000)) as fan:
+            report = await fan.map([f"number {at}" for at in range(30)], budget=1_000.0, deadline=20)
+        refused = box.stats["refused"]
+
+    assert kinds(report) == {"ok": 30}
+    assert refused == 0
+
+
+async def test_a_minute_too_short_for_the_most_is_long_enough_for_most(box: Box) -> None:
+    """A quota through which the longest answer would never pass takes calls all the same."""
+    async with FanOut(at(box), limits=Limits(tpm=1_500)) as fan:
+        report = await fan.map(["hello"], budget=1_000.0)
+
+    assert kinds(report) == {"ok": 1}
+
+
+async def test_a_disk_that_cannot_be_written_to_breaks_the_run(
+    box: Box, meter: Meter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be paid for has to be known there first: nothing is sent."""
+
+    def full(file: object, unit: str, ceiling: float) -> None:
+        raise JournalError("the disk is full")
+
+    monkeypatch.setattr(accounts, "raise_ceiling", full)
+    async with client(box, max_tokens=60) as fan:
+        with pytest.raises(RunFailed, match="the disk is full"):
+            await fan.map(["hello"] * 3, budget=1.0, journal=tmp_path / "run.db")
+
+    assert not meter
