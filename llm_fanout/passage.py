@@ -274,15 +274,15 @@ class Passage(Generic[T]):
         elif self._till is None or self._till.extend(call):
             self._host.make_room()
         else:
-            error = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
-            self._cancel([job], error)
+            call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
+            self._cancel([job])
 
     def _end(self, call: Call[T], outcome: Outcome, timing: Timing) -> None:
         if (job := self._jobs.pop(call, None)) is not None:
             # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
             job.payload = None
         if not outcome.heard and isinstance(outcome.error, Stopped):
-            outcome.error = self._host.cancelled or self._host.winding_down or outcome.error
+            outcome.error = call.stopped or self._host.cancelled or self._host.winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
         charge = () if self._till is None else self._till.settle(call)
         followers = [] if self._shared is None else self._shared.over(call, self._payers)
@@ -318,13 +318,12 @@ class Passage(Generic[T]):
             self._bequeath(call)
         self._cancel(list(self._jobs.values()))
 
-    def _cancel(self, jobs: list[Job], error: Stopped | None = None) -> None:
+    def _cancel(self, jobs: list[Job]) -> None:
         """End those that wait now, and the others as soon as their attempts have ended."""
         for job in self._engine.cancel(jobs):
             call: Call[T] = job.payload
             self._parked -= call.parked
-            outcome = cancelled() if error is None else Outcome(heard=False, error=error)
-            self._end(call, outcome, Timing(clock.now() - job.added_at, 0.0, job.attempts))
+            self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
 
     def followed(self, call: Call[T], result: Result[Any], spending: Sequence[Spending]) -> None:
         """The answer that `call` waited for has come; one that was cut off by a bound of another run is none."""

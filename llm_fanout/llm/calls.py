@@ -91,7 +91,9 @@ class PromptCall:
         if route is None or heard is None:  # cut off before its first step
             return signals.timed_out(self.timeout)
         self._failed = True
-        self._spend(NO_USAGE, route)  # so many as nobody knows
+        spending = self._spend(NO_USAGE, route)  # so many as nobody knows
+        if self._bill is not None:
+            self._bill.book(spending)
         return _unrepeatable(signals.timed_out(self.timeout, heard.text), heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
@@ -227,18 +229,19 @@ class PromptCall:
                 self._bill.refused()
             return
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
-        # Of an answer that broke off, the usage may be what was counted at its beginning.
-        self._spend(usage, route, is_whole=reply is not None and reply.finish_reason is not None)
+        spending = self._spend(usage, route)
+        if self._bill is not None:
+            # Of an answer that broke off, the usage may be what was counted at its beginning.
+            self._bill.book(spending, is_whole=reply is not None and reply.finish_reason is not None)
         if usage.output_tokens and outcome.error is None:
             seconds = heard.seconds
             route.output.learn(usage.output_tokens, seconds)
             outcome.pace = seconds / usage.output_tokens
 
-    def _spend(self, usage: Usage, route: Route, *, is_whole: bool = False) -> None:
+    def _spend(self, usage: Usage, route: Route) -> Spending:
         spending = Spending.of(route.place.name, usage, route.price)
         self._spent = (*self._spent, spending)
-        if self._bill is not None:
-            self._bill.book(spending, is_whole=is_whole)
+        return spending
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""

@@ -21,10 +21,11 @@ from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, St
 from llm_fanout.budgets import AHEAD
 from llm_fanout.errors import CallError, JournalError, RunFailed
 from llm_fanout.journal import accounts
-from llm_fanout.providers import Request
+from llm_fanout.providers import Reply, Request
 from llm_fanout.quotas import quotas
 from llm_fanout.sim import Box, SimConfig
 from llm_fanout.sim.calls import Calls
+from llm_fanout.spending import Usage
 
 FAST = SimConfig(latency=0.01, jitter=0.0, answer_tokens=50)
 PRICE = (1_000.0, 3_000.0)  # USD per million tokens
@@ -464,6 +465,31 @@ async def test_a_failed_call_is_not_tried_again_without_budget_for_that(meter: M
     assert report[0].attempts == 1
 
 
+async def test_a_repair_is_paid_for_with_all_that_it_says(box: Box, meter: Meter) -> None:
+    """The bad answer goes along, and costs input: where the budget has no room for that, it is not asked for again."""
+    text = f"[[answer:{'no ' * 700}]]"
+    async with client(box, max_tokens=1_500) as fan:
+        report = await fan.map([text], response_format=Sized, token_budget=7_000)
+        more = await fan.map([text], response_format=Sized, token_budget=40_000)
+
+    assert (kinds(report), len(meter)) == ({"budget": 1}, 1 + 3)
+    assert "another try after: the answer does not fit its schema" in str(report[0].error)
+    assert (kinds(more), more[0].attempts) == ({"schema": 1}, 3)
+
+
+async def test_what_is_said_of_half_an_answer_is_not_believed() -> None:
+    """Anthropic counts a token of output at the beginning of a stream: if it breaks off, all of it may have been used."""
+
+    async def answer(request: Request) -> Reply:
+        return Reply("half an ans", finish_reason=None, usage=Usage(10, 1))
+
+    fan = FanOut(Endpoint("own/f", provider=answer), token_budget=5_000, max_tokens=900, max_retries=0)
+    report = await fan.map(["hello"])
+
+    assert kinds(report) == {"truncated": 1}
+    assert fan._purses[0].budget.used > 900
+
+
 async def test_a_deadline_ends_what_waits_for_budget(meter: Meter) -> None:
     """Calls for which there may be room later are told of the deadline, and never sent."""
     with Box(SimConfig(latency=30.0)) as box:
@@ -579,12 +605,12 @@ async def test_a_function_is_within_a_budget() -> None:
 
 async def test_a_budget_is_no_reason_to_be_refused(meter: Meter) -> None:
     """Where the provider counts max_tokens against a minute, so do we: nothing is refused, and the calls go on."""
-    with Box(SimConfig(latency=0.01, answer_tokens=50, tpm=120_000)) as box:
-        async with FanOut(at(box), limits=Limits(tpm=120_000)) as fan:
-            report = await fan.map([f"number {at}" for at in range(30)], budget=1_000.0, deadline=20)
+    with Box(SimConfig(latency=0.03, answer_tokens=50, tpm=600_000)) as box:
+        async with FanOut(at(box), limits=Limits(tpm=600_000)) as fan:
+            report = await fan.map([f"number {at}" for at in range(20)], budget=10_000.0)
         refused = box.stats["refused"]
 
-    assert kinds(report) == {"ok": 30}
+    assert kinds(report) == {"ok": 20}
     assert refused == 0
 
 
