@@ -11,7 +11,7 @@ everything that the run uses is closed, the run ends. What was closed before is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
@@ -177,14 +177,19 @@ class Passage(Generic[T]):
         else:
             till.send_away()
 
-    def _paid(self, call: Call[T]) -> None:
-        del self._aside[call]
-        self._hand_in([call])
+    def _paid(self, calls: list[Call[T]]) -> None:
+        self._hand_in(self._called_up(calls))
+
+    def _called_up(self, calls: list[Call[T]]) -> Iterator[Call[T]]:
+        """`calls`, each aside until it is its turn: if those before it end at once, the run is not over."""
+        for call in calls:
+            del self._aside[call]
+            yield call
 
     def _at_once(self) -> float:
         return min(self._terms.width, UNLIMITED_WIDTH)
 
-    def _hand_in(self, calls: list[Call[T]]) -> None:
+    def _hand_in(self, calls: Iterable[Call[T]]) -> None:
         jobs = []
         for call in calls:
             try:

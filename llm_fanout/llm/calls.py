@@ -186,7 +186,9 @@ class PromptCall:
         bill.limit = tokens
         bill.allow(tokens)
         params = {**self._asked.params, "max_tokens": tokens}
-        self._request, self._asked = replace(self._request, params=params), replace(self._asked, params=params)
+        is_first = self._request is self._asked
+        self._asked = replace(self._asked, params=params)
+        self._request = self._asked if is_first else replace(self._request, params=params)
         try:
             self.choices = self._plan.choices_for(self._asked)
         except Rejected:
