@@ -207,7 +207,7 @@ def _check_ours(place: Path) -> None:
     finally:
         db.close()
     if application != APPLICATION:
-        raise JournalError(f"{place} is a database, but no journal of llm_fanout; name another file")
+        raise JournalError(f"{place} is no journal of llm_fanout; name another file")
 
 
 def _number(db: sqlite3.Connection, pragma: str) -> int:
