@@ -63,12 +63,15 @@ class Clerk:
         self._journal = journal
         self._failure: JournalError | None = None
 
-    def start(self) -> None:
-        """Begin with the file."""
+    def start(self, after: Iterable[Clerk]) -> None:
+        """Begin with the file, as soon as those have ended that may have it."""
         # Not awaited at the end of the process: what it has told is on disk.
-        threading.Thread(target=self._serve, name="llm_fanout journal", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, args=(after,), name="llm_fanout journal", daemon=True)
+        self._thread.start()
 
-    def _serve(self) -> None:
+    def _serve(self, after: Iterable[Clerk]) -> None:
+        for clerk in after:
+            clerk._thread.join()
         file = self._opened()
         while not self._serve_some(file, self._next()):
             pass

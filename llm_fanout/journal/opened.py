@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import finalize
+from weakref import WeakSet, finalize
 
 from ..errors import JournalError
 from ..results import Result
@@ -25,8 +25,8 @@ class OpenJournal:
     """A journal that one run uses, or all that runs in one scope: from any thread, between `open` and `close`.
 
     Whoever asks for something is told on its own event loop. Once something went wrong with the file, everything that is
-    asked for ends with that JournalError. One that is forgotten with its event loop lets go of the file once it is
-    collected.
+    asked for ends with that JournalError. One whose event loop was closed before it was lets go of the file once it is
+    collected, or when another journal is opened.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -39,8 +39,14 @@ class OpenJournal:
 
     def open(self, then: Done) -> None:
         """Open the file and look what is in it."""
+        self._loop = asyncio.get_running_loop()
         self._ask(self._loaded, then)
-        self._clerk.start()
+        with _LOCK:
+            forgotten = [each for each in _IN_USE if each._loop.is_closed()]
+            _IN_USE.add(self)
+        for each in forgotten:
+            each._let_go()
+        self._clerk.start(after=[each._clerk for each in forgotten])
         finalize(self, self._clerk.asked.put, None).atexit = False
 
     def claim(self, digest: bytes) -> bytes:
@@ -94,8 +100,17 @@ class OpenJournal:
                 return
         asked.refuse(JournalError(f"the journal {self._place} was closed; a scope's is in use until the scope is left"))
 
+    def _let_go(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._clerk.asked.put(None)
+
     def _loaded(self, file: JournalFile) -> None:
         self._rows.update(file.finished())
+
+
+_LOCK = threading.Lock()
+_IN_USE: WeakSet[OpenJournal] = WeakSet()  # and those that were closed, as long as somebody holds them
 
 
 def key_of(digest: bytes, occurrence: int) -> bytes:
