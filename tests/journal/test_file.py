@@ -285,6 +285,31 @@ def test_a_missing_table_is_damage(file: JournalFile, place: Path) -> None:
         list(again.finished())
 
 
+def test_a_file_that_was_cut_is_damaged(file: JournalFile, place: Path) -> None:
+    """Its header is ours, and its end is missing."""
+    file.add([(record(number, reply=bytes(5_000)), None) for number in range(50)])
+    file.close()
+    os.truncate(place, 8192)
+
+    with pytest.raises(JournalError, match=r"run\.db is damaged; name another file, or restore this one from a copy"):
+        JournalFile(Journal(place))
+
+
+def test_a_transaction_that_sqlite_has_ended_is_over(file: JournalFile) -> None:
+    """As it may on a full disk: then there is nothing to take back, and the error is what counts."""
+
+    def ends() -> None:
+        with file._transaction():
+            file._db.execute("ROLLBACK")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        ends()
+    file.add([(record(0), None)])
+
+    assert len(list(file.records())) == 1
+
+
 def test_an_empty_file_becomes_one(place: Path) -> None:
     """As of `mktemp`."""
     place.touch(mode=0o600)

@@ -314,6 +314,26 @@ def test_one_that_was_forgotten_lets_go(place: Path) -> None:
     assert replies(place) == [b"0"]
 
 
+def test_one_whose_loop_was_closed_makes_way(place: Path) -> None:
+    """Somebody holds it still: the next one that is opened waits until it has let go, and has what it kept."""
+    held: list[OpenJournal] = []
+
+    async def leave_open() -> None:
+        held.append(await opened(place))
+        held[0].keep(key_of(D, 0), answer(0), (), lambda *heard: None)
+
+    async def go_on() -> int | None:
+        journal = await opened(place)
+        row = journal.row(key_of(D, 0))
+        await closed(journal)
+        return row
+
+    in_thread(lambda: asyncio.run(leave_open()))
+
+    assert in_thread(lambda: asyncio.run(go_on())) == 1
+    assert not clerks()
+
+
 async def test_keys_are_claimed_by_threads_at_once(place: Path) -> None:
     """No two calls get the same."""
     journal = OpenJournal(Journal(place))

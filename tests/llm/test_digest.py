@@ -205,6 +205,15 @@ def test_what_prints_differently_each_time_is_never_found_again() -> None:
     assert one != other
 
 
+def test_an_sdk_object_among_the_options_is_what_it_says() -> None:
+    """Not how it prints."""
+    said = {"role": "assistant", "content": "Hello"}
+
+    assert digest(extra_body={"a": ChatCompletionMessage(role="assistant", content="Hello")}) == digest(
+        extra_body={"a": said}
+    )
+
+
 def test_names_of_any_type_are_no_error() -> None:
     """JSON has only texts for names, so 1 and "1" are one."""
     assert digest(extra_body={1: "a", "b": 2}) == digest(extra_body={"1": "a", "b": 2})
