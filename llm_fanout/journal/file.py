@@ -19,6 +19,7 @@ from .stated import Journal
 APPLICATION = 0x6C666A6E  # "lfjn", in the header of every SQLite file of ours
 FORMAT = 1  # of the tables; a newer one is refused, there is no older one
 PRIVATE = 0o600
+HEADER = {"application_id": APPLICATION, "user_version": FORMAT}
 TABLES = """
 CREATE TABLE results (
     row INTEGER PRIMARY KEY,
@@ -46,7 +47,7 @@ class JournalFile:
         with self._explained():
             _make(self._place)
             _check_ours(self._place)
-            # Autocommit: transactions begin and end where we say.
+            # Autocommit: each statement is a transaction.
             self._db = sqlite3.connect(self._place, timeout=0.0, isolation_level=None)
         try:
             with self._explained():
@@ -79,13 +80,13 @@ class JournalFile:
     def add(self, records: Iterable[tuple[Record, bytes | None]]) -> None:
         """Keep `records`, each with its prompt if that is to be kept, or none of them."""
         values = [value for record, prompt in records for value in (*record, prompt)]
-        with self._transaction():
+        with self._explained():
             self._db.execute(_insertion(len(values) // WIDTH), values)
 
     def note(self, name: str, said: Mapping[str, Any]) -> None:
         """Keep what is said of the journal as a whole, instead of what was said before under that name."""
         text = encoded(said)
-        with self._transaction():
+        with self._explained():
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, crc32(text)))
 
     def noted(self, name: str) -> dict[str, Any]:
@@ -133,23 +134,8 @@ class JournalFile:
 
     def _make_tables(self) -> None:
         """Make the empty file one of ours, at once and before the log: so its header alone says whose it is."""
-        with self._transaction():
-            for statement in filter(str.strip, TABLES.split(";")):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk may have ended it
-                    self._db.execute("ROLLBACK")
-                raise
+        statements = "".join(f"PRAGMA {name} = {value};" for name, value in HEADER.items())
+        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {statements} COMMIT;")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -170,7 +156,8 @@ WIDTH = 6  # values of a row: these, and the prompt
 
 @lru_cache(maxsize=64)
 def _insertion(rows: int) -> str:
-    """One statement for all rows of a transaction: SQLite lets go of the interpreter once for each."""
+    """One statement for all rows, and so one transaction: SQLite lets go of the interpreter once for each statement, and to
+    get it back costs more than the statement."""
     marks = ", ".join("?" * WIDTH)
     return f"INSERT INTO results ({COLUMNS}, prompt) VALUES {', '.join([f'({marks})'] * rows)}"
 

@@ -295,21 +295,6 @@ def test_a_file_that_was_cut_is_damaged(file: JournalFile, place: Path) -> None:
         JournalFile(Journal(place))
 
 
-def test_a_transaction_that_sqlite_has_ended_is_over(file: JournalFile) -> None:
-    """As it may on a full disk: then there is nothing to take back, and the error is what counts."""
-
-    def ends() -> None:
-        with file._transaction():
-            file._db.execute("ROLLBACK")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        ends()
-    file.add([(record(0), None)])
-
-    assert len(list(file.records())) == 1
-
-
 def test_an_empty_file_becomes_one(place: Path) -> None:
     """As of `mktemp`."""
     place.touch(mode=0o600)
