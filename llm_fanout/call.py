@@ -1,4 +1,4 @@
-"""One item on its way through a flow and the engine, and what is said of it where it never gets far."""
+"""One item on its way through a run and the engine, and what is said of it where it never gets far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .errors import CallError, FanOutError, Rejected
 from .results import Result
 
 if TYPE_CHECKING:
-    from .flow import Flow
+    from .budgets import Charge
+    from .passage import Passage
     from .shell import Shell
     from .work import Work
 
@@ -27,16 +28,28 @@ class Call(Generic[T]):
         leader: The identical call whose answer it waits for, if it does.
         followers: Calls that wait for its answer, in order; None if nobody may.
         is_orphan: Whether only its followers want it still.
+        reserved: What of its budgets it may use.
     """
 
     __slots__ = (
-        "flow", "followers", "index", "is_orphan", "key", "leader", "parked", "perform", "shell", "timeout", "work"
-    )  # fmt: skip
+        "followers",
+        "index",
+        "is_orphan",
+        "key",
+        "leader",
+        "parked",
+        "passage",
+        "perform",
+        "reserved",
+        "shell",
+        "timeout",
+        "work",
+    )
 
-    def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
-        self.flow = flow
+    def __init__(self, passage: Passage[T], index: int, work: Work[T]) -> None:
+        self.passage = passage
         self.index = index
-        self.work = work
+        self.work: Any = work  # what its run wants of it besides: see `work`
         self.perform = work.perform
         self.timeout = work.timeout
         self.shell: Shell | None = None
@@ -45,22 +58,24 @@ class Call(Generic[T]):
         self.leader: Call[Any] | None = None
         self.followers: dict[Call[Any], None] | None = None
         self.is_orphan = False
+        self.reserved: Charge | None = None
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
-        return self.work.late()
+        late: Outcome = self.work.late()
+        return late
 
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""
-        return self.flow.started(self, attempt)
+        return self.passage.started(self, attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended."""
-        self.flow.ended(self, attempt, outcome, verdict, now)
+        self.passage.ended(self, attempt, outcome, verdict, now)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before another try."""
-        self.flow.evicted(self, job, error, now)
+        self.passage.evicted(self, job, error, now)
 
 
 def refused(index: int, item: Any, error: FanOutError) -> Result[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
+from .budgets import Purse
 from .errors import JournalError
 from .journal import OpenJournal
 from .journal.clerk import Kept
@@ -62,19 +63,35 @@ class Memory:
         journal: Where answers are kept.
         owned: Whether it is this run's own, to be opened and closed with it.
         reused: Answers of an earlier report.
+        purses: Budgets that cover all that is in the journal.
     """
 
-    def __init__(self, journal: OpenJournal | None, *, owned: bool = False, reused: Reused | None = None) -> None:
+    def __init__(
+        self,
+        journal: OpenJournal | None,
+        *,
+        owned: bool = False,
+        reused: Reused | None = None,
+        purses: Sequence[Purse] = (),
+    ) -> None:
         self._journal = journal
+        self._purses = purses
         self._owned = journal if owned else None
         self._reused = reused
 
     def open(self, then: Done) -> None:
         """Get ready; `then` is told when it is."""
-        if self._owned is None:
+        journal = self._owned
+        if journal is None:
             then(None)
-        else:
-            self._owned.open(then)
+            return
+
+        def opened(failure: JournalError | None) -> None:
+            for purse in self._purses if failure is None else ():
+                purse.keep_in(journal)
+            then(failure)
+
+        journal.open(opened)
 
     def close(self, then: Done) -> None:
         """Nothing more will be kept; `then` is told when all that was is on disk."""
@@ -100,7 +117,7 @@ class Memory:
             self._read(rows, answered, failed)
         return left
 
-    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float], then: Kept) -> None:
+    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float | None], then: Kept) -> None:
         """Have `result` on disk, if there is a journal and it is not from there; then tell `then`."""
         if self._journal is None or not key:
             then(result, None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args
 
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind
 from .hooks import hook
-from .lines import write_rows
+from .rowfiles.rowfile import RowFile
 from .spending import NO_USAGE, Spending, Usage
 from .summary import Summary
 
@@ -168,8 +168,8 @@ class Result(Generic[T_co]):
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.
 
         Keys, in order: id, index, ok, the fields of a structured answer (one that has the name of another key here is under
-        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, attempts, usage, cost,
-        latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
+        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, source, attempts, usage,
+        cost, latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
         executor's result that is not text, are under `value`.
         """
         read = self._read() if self.reply else None
@@ -178,6 +178,7 @@ class Result(Generic[T_co]):
         row |= {
             "error": None if self.error is None else self.error.to_dict(),
             "model": self.model,
+            "source": self.source,
             "attempts": self.attempts,
             "usage": self.usage._asdict(),
             "cost": self.cost,
@@ -193,7 +194,7 @@ class Result(Generic[T_co]):
             row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.raw} for call in read.tool_calls]
         value = self.returned if read is None or read.vector is None else read.vector
         first = {"id": self.id, "index": self.index, "ok": self.ok}
-        return {**first, **_fields(value if self.ok else None, {*first, *row, "value"}), **row}
+        return {**first, **_fields(value if self.ok else None, {*first, *row, *_SOMETIMES}), **row}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result[Any]:
@@ -205,6 +206,7 @@ class Result(Generic[T_co]):
                 id=row["id"],
                 error=None if failure is None else _error_of(failure, row["text"]),
                 model=row["model"],
+                source=row["source"],
                 attempts=row["attempts"],
                 spending=_spending_of(row["model"], Usage(**row["usage"])),
                 queue_time=row["queue_time"],
@@ -214,6 +216,9 @@ class Result(Generic[T_co]):
             )
         except (KeyError, TypeError) as exc:
             raise ConfigError(f"this row is not one that Result.to_dict wrote: {exc!r} in {str(row)[:200]}") from exc
+
+
+_SOMETIMES = ("value", "ttft", "finish_reason", "tool_calls")  # keys that not every row has
 
 
 def _fields(value: object, taken: Collection[str]) -> dict[str, object]:
@@ -306,12 +311,18 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
         return [result.to_dict() for result in self._results]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON row per result, in input order; the file appears whole or not at all.
+        """Write one row per result, in input order; the file (mode 0600) appears whole or not at all.
+
+        Args:
+            path: Where; the end of its name says of what kind it is to be, as for `Run.sink`.
 
         Raises:
-            FanOutError: A value cannot be written as JSON. OSError: the place cannot be written to.
+            ConfigError: The place cannot be written to, or its name does not say of what kind the file is to be.
+            FanOutError: A value cannot be written as JSON. OSError: The disk is full.
         """
-        write_rows(path, self.to_dicts())
+        with RowFile(path) as rows:
+            rows.write(enumerate(self._results))
+            rows.put_in_place()
 
     def __repr__(self) -> str:
         if self.summary.total in (None, self.summary.done):

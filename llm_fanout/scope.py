@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
+from .budgets import Purse
 from .core.lanes import Lane
 from .errors import JournalError, Stopped
 from .journal import Journal, OpenJournal
@@ -28,7 +29,14 @@ class Scope:
     """
 
     def __init__(
-        self, name: str, lane: Lane, *, rank: int | None, around: Scope | None, journal: OpenJournal | None
+        self,
+        name: str,
+        lane: Lane,
+        *,
+        rank: int | None,
+        around: Scope | None,
+        own: Sequence[Purse],
+        journal: OpenJournal | None,
     ) -> None:
         self.name = name
         self.lane = lane
@@ -38,6 +46,7 @@ class Scope:
         self.totals.open()
         self.children: Sequence[Scope] = ()
         self._rank = rank
+        self._own = own
         self._journal = journal
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._left = False
@@ -58,6 +67,10 @@ class Scope:
         if self._journal is None:
             return None if self.around is None else self.around.memory
         return Memory(self._journal)
+
+    def purses(self) -> list[Purse]:
+        """The budgets that its calls have to keep: its own, and those of the scopes around it."""
+        return [purse for scope in self.path() for purse in scope._own]
 
     def cancel(self) -> None:
         """End all runs inside, those of its children included; nothing new starts in it. Returns at once."""
@@ -109,6 +122,7 @@ async def opened(
     weight: float,
     rank: int | None,
     max_concurrency: int | None,
+    purses: Sequence[Purse] = (),
     journal: Journal | None = None,
 ) -> AsyncIterator[Scope]:
     """A scope inside the current one, or under `root`; the current one until it is left.
@@ -120,8 +134,8 @@ async def opened(
     around = SCOPE.get()
     above = root if around is None else around.lane
     lane = Lane(above, weight=weight, max_concurrency=max_concurrency)
-    async with _in_use(journal) as kept:
-        scope = Scope(name, lane, rank=rank, around=around, journal=kept)
+    async with _in_use(journal, purses) as kept:
+        scope = Scope(name, lane, rank=rank, around=around, own=purses, journal=kept)
         if around is not None:
             around.children = (*around.children, scope)
         SCOPE.set(scope)
@@ -133,14 +147,19 @@ async def opened(
 
 
 @asynccontextmanager
-async def _in_use(journal: Journal | None) -> AsyncIterator[OpenJournal | None]:
-    """That journal, open; it is closed at the end, also if it could not be opened, or nobody waited for that."""
+async def _in_use(journal: Journal | None, purses: Sequence[Purse]) -> AsyncIterator[OpenJournal | None]:
+    """That journal, open, for what these budgets are spent on, too.
+
+    It is closed at the end, also if it could not be opened, or nobody waited for that.
+    """
     if journal is None:
         yield None
         return
-    kept = OpenJournal(journal)
+    kept = OpenJournal(journal, budgeted=bool(purses))
     try:
         await _told(kept.open)
+        for purse in purses:
+            purse.keep_in(kept)
         yield kept
     except BaseException:
         with suppress(JournalError):  # what is on its way says more, and may have a report

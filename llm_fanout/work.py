@@ -16,6 +16,7 @@ from .results import Result
 from .tally import Totals
 
 if TYPE_CHECKING:
+    from .budgets import Budgets
     from .memory import Memory
     from .sharing import SharedHere
 
@@ -89,6 +90,7 @@ class Terms:
         nests: Whether the calls run code that may make calls on the same engine.
         counted_in: Numbers of many runs, in which these calls count, too.
         memory: What earlier runs have answered, and where answers are kept, if anywhere.
+        budgets: What they have to keep, if anything.
         shared: Calls under way that those who ask the same wait for, if that was wished.
     """
 
@@ -98,6 +100,7 @@ class Terms:
     nests: bool = False
     counted_in: Sequence[Totals] = ()
     memory: Memory | None = None
+    budgets: Budgets | None = None
     shared: SharedHere | None = None
 
     @property

@@ -19,9 +19,10 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("errors", "hooks", "lines", "results", "spending", "summary"),
+    0: ("errors", "hooks", "results", "rowfiles", "spending", "summary", "types"),
     1: ("core",),
     2: (
+        "budgets",
         "call",
         "clock",
         "engine",
@@ -33,6 +34,7 @@ ROWS = {
         "memory",
         "nesting",
         "openings",
+        "passage",
         "progress",
         "quotas",
         "rate",
@@ -41,7 +43,10 @@ ROWS = {
         "sharing",
         "shelf",
         "shell",
+        "sink",
         "tally",
+        "till",
+        "vigil",
         "work",
     ),
     3: ("llm", "providers"),

@@ -29,7 +29,7 @@ class ToKeep:
 
     key: bytes
     result: Result[Any]
-    charge: Sequence[float]
+    charge: Sequence[float | None]
     loop: Loop
     then: Kept
 

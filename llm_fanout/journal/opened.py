@@ -10,6 +10,7 @@ from weakref import WeakSet, finalize
 
 from ..errors import JournalError
 from ..results import Result
+from . import accounts
 from .clerk import Clerk, Errand, Kept, ToKeep
 from .record import REMEDY
 from .stated import Journal
@@ -27,10 +28,19 @@ class OpenJournal:
     Whoever asks for something is told on its own event loop. Once something went wrong with the file, everything that is
     asked for ends with that JournalError. One whose event loop was closed before it was lets go of the file once it is
     collected, or when another journal is opened.
+
+    Args:
+        journal: The file.
+        budgeted: Whether it has to be known what all calls in it have used.
+
+    Attributes:
+        spent: USD and tokens that calls had used, or may have used, when it was opened, if that has to be known.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, budgeted: bool = False) -> None:
         self._place = journal.place
+        self._budgeted = budgeted
+        self.spent = (0.0, 0.0)
         self._clerk = Clerk(journal)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -71,21 +81,22 @@ class OpenJournal:
 
         self._ask(read, then)
 
-    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float], then: Kept) -> None:
+    def keep(self, key: bytes, result: Result[Any], charge: Sequence[float | None], then: Kept) -> None:
         """Have `result` on disk, of which budgets were charged so many USD and tokens."""
         self._put(ToKeep(key, result, charge, asyncio.get_running_loop(), then))
 
-    def note(self, name: str, said: Mapping[str, Any], then: Done) -> None:
-        """Have on disk what is said of the journal as a whole."""
-        self._ask(lambda file: file.note(name, said), then)
-
-    def ask(self, question: Callable[[JournalFile], Any], then: Callable[[Any], None]) -> None:
-        """What `question` finds in the file."""
-        self._ask(question, then)
+    def raise_ceiling(self, unit: str, ceiling: float, then: Done) -> None:
+        """Have on disk that calls may have used so many USD, or tokens, should this process end before it can say more."""
+        self._ask(lambda file: accounts.raise_ceiling(file, unit, ceiling), then)
 
     def close(self, then: Done) -> None:
         """Let others have it, after everything that was asked for before; whatever comes later ends with a JournalError."""
-        self._ask(lambda file: file.close(), then, is_last=True)
+
+        def close(file: JournalFile) -> None:
+            accounts.lower_ceilings(file)
+            file.close()
+
+        self._ask(close, then, is_last=True)
 
     def _ask(self, do: Callable[[JournalFile], Any], then: Callable[[Any], None], *, is_last: bool = False) -> None:
         self._put(Errand(do, asyncio.get_running_loop(), then), is_last=is_last)
@@ -107,6 +118,7 @@ class OpenJournal:
 
     def _loaded(self, file: JournalFile) -> None:
         self._rows.update(file.finished())
+        self.spent = accounts.spent(file, wanted=self._budgeted)
 
 
 _LOCK = threading.Lock()

@@ -34,7 +34,7 @@ class Record(NamedTuple):
     check: int
 
     @classmethod
-    def of(cls, key: bytes, result: Result[Any], charge: Sequence[float] = ()) -> Record:
+    def of(cls, key: bytes, result: Result[Any], charge: Sequence[float | None] = ()) -> Record:
         """That of `result`, of which budgets were charged so many USD and tokens."""
         raw = isinstance(result.reply, bytes)
         said = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import convert
 
+from ..budgets import Charge
 from ..core.job import Outcome
 from ..core.quota import Quota
 from ..core.retry import Again
@@ -26,6 +27,7 @@ from .heard import Heard
 from .plan import Plan, Route
 from .prompt import Prompt, messages_of, plain_content
 from .reactions import Flaw
+from .worst import Bill, Worst, most_named
 
 
 class PromptCall:
@@ -47,6 +49,7 @@ class PromptCall:
     _failed = False  # whether anything has gone wrong yet
     _instance: object = None  # of the schema
     _spent: Sequence[Spending] = ()
+    _bill: Bill | None = None  # where there is a budget
 
     def __init__(self, prompt: Prompt, id: str | int, plan: Plan) -> None:
         self.prompt = prompt
@@ -66,10 +69,14 @@ class PromptCall:
         request = self._request_on(route)
         provider = route.provider(plan.api)
         self._provider = provider
+        if self._bill is not None:
+            self._bill.open()
         outcome = await provider.ask(request, plan.settings.timeouts, heard)
         if plan.tell is not None:
             _tell_whole(outcome, heard)
         self._book(outcome, route, heard)
+        if self._bill is not None:
+            outcome = self._within_budget(outcome, route, self._bill)
         if plan.schema is not None:
             outcome = self._checked(outcome, route, plan.schema, request)
         if outcome.error is not None:
@@ -141,6 +148,59 @@ class PromptCall:
                 return None
         return result
 
+    @property
+    def least(self) -> Charge:
+        """What it must be able to use, to be asked at all."""
+        return self._bill_of().worst.least
+
+    def allow(self, room: Charge, share: Charge) -> Charge:
+        """Let it use some of `room`: an answer whose length it does not say may have as many tokens as that allows."""
+        bill = self._bill_of()
+        tokens = bill.worst.allowed(room, share)
+        if bill.worst.output is None:
+            self._limit_to(int(tokens), bill)
+        return bill.allow(tokens)
+
+    @property
+    def attempt(self) -> Charge:
+        """What one more attempt uses at most."""
+        return self._bill_of().attempt
+
+    @property
+    def charged(self) -> Charge:
+        """What its attempts have used, or may have used."""
+        return Charge() if self._bill is None else self._bill.charged
+
+    def _bill_of(self) -> Bill:
+        if self._bill is None:
+            plan = self._plan
+            self._bill = Bill(Worst.of(self._asked, plan.routes, is_priced=plan.is_priced))
+        return self._bill
+
+    def _limit_to(self, tokens: int, bill: Bill) -> None:
+        """Ask for no longer an answer."""
+        bill.limit = tokens
+        params = {**self._asked.params, "max_tokens": tokens}
+        self._request, self._asked = replace(self._request, params=params), replace(self._asked, params=params)
+
+    def _within_budget(self, outcome: Outcome, route: Route, bill: Bill) -> Outcome:
+        """The outcome; an answer that was cut where the budget allowed no more is none. A model that can be asked for fewer
+        tokens only, as it says, is asked for these, by this call and all that come.
+        """
+        reply, error = outcome.value, outcome.error
+        if bill.limit is None:
+            return outcome
+        if isinstance(reply, Reply) and reply.finish_reason == "length" and error is None:
+            why = (
+                f"the answer was cut at {bill.limit:,} tokens, which is what its budget allows; raise it, or say max_tokens"
+            )
+            outcome.error = Stopped(why, kind="budget", partial=reply.text)
+        elif isinstance(error, CallError) and error.kind == "invalid" and (most := most_named(error.message)) < bill.limit:
+            route.most_output = int(most)
+            self._limit_to(int(most), bill)
+            outcome.again = Again.REPAIR
+        return outcome
+
     def _request_on(self, route: Route) -> Request:
         """What is asked there: in the words of its model, and of what its API knows."""
         request, model = self._request, route.place.model
@@ -153,16 +213,22 @@ class PromptCall:
     def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
         reply = outcome.value if isinstance(outcome.value, Reply) else None
-        if reply is None and outcome.used is not None:
-            return  # refused: nothing was used
+        if reply is None and outcome.used is not None:  # refused: nothing was used
+            if self._bill is not None:
+                self._bill.refused()
+            return
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
         self._spend(usage, route)
         if usage.output_tokens and outcome.error is None:
-            route.output.learn(usage.output_tokens)
-            outcome.pace = heard.seconds / usage.output_tokens
+            seconds = heard.seconds
+            route.output.learn(usage.output_tokens, seconds)
+            outcome.pace = seconds / usage.output_tokens
 
     def _spend(self, usage: Usage, route: Route) -> None:
-        self._spent = (*self._spent, Spending.of(route.place.name, usage, route.price))
+        spending = Spending.of(route.place.name, usage, route.price)
+        self._spent = (*self._spent, spending)
+        if self._bill is not None:
+            self._bill.book(spending)
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakSet
 
+from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane, rank_of
 from ..core.stated import Limits
 from ..journal import Journal, OpenJournal
@@ -25,10 +26,11 @@ from ..tally import Totals
 from ..work import Terms
 from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
+from .estimate import Forecast
 from .files import calls_at_once
 from .heard import Tell
 from .live_limits import LiveLimits
-from .plan import Plan, Step
+from .plans import Plans
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -37,12 +39,12 @@ from .prompt import (
     Priority,
     Prompt,
     RunOptions,
-    Settings,
+    check_figure,
     check_options,
     prompt_of,
 )
 from .routes import NO_LIMITS, Routes, own_endpoints
-from .sources import check_source, claim_id
+from .sources import check_at_hand, check_source, claim_id
 from .stream import Stream
 from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
     from openai.types.chat import ChatCompletionMessageParam as Message
     from pydantic import BaseModel
+
+    from ..types import Estimate
 
     Promptable = str | Sequence[Message] | Prompt
     Source = Iterable[Promptable] | AsyncIterable[Promptable]
@@ -73,6 +77,8 @@ class FanOut:
         base_url: An OpenAI-compatible server for `model`; by default OPENAI_BASE_URL or OpenAI itself.
         api_key: The key for `model`; by default OPENAI_API_KEY, or that of the model's provider.
         limits: What the account may do with `model`.
+        budget: USD that all calls of this client may cost; see `llm_fanout.llm.prompt.RunOptions`.
+        token_budget: Tokens that they may use.
         options: The options of every call, which `map`, `call` and Prompts may say otherwise: see
             `llm_fanout.llm.prompt.CallOptions`.
 
@@ -87,9 +93,12 @@ class FanOut:
         base_url: str | None = None,
         api_key: str | None = None,
         limits: Limits = NO_LIMITS,
+        budget: float | None = None,
+        token_budget: int | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         check_options(options, CALL_OPTIONS)
+        self._purses = _purses({"budget": budget, "token_budget": token_budget}, "the client")
         self._options: Mapping[str, Any] = options
         self._wire = AiohttpWire()
         self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
@@ -163,10 +172,7 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
-        asked = {**self._options, **options}
-        return self._run(
-            prompts, model, asked, self._new_lane(), schema=schema, memory=_memory(options.get("journal"), reuse)
-        )
+        return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema, reuse=reuse)
 
     @overload
     async def call(
@@ -254,8 +260,43 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(texts)
         own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
-        memory = _memory(options.get("journal"), None)
-        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings", memory=memory)
+        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
+
+    def estimate(
+        self,
+        prompts: Iterable[Promptable],
+        *,
+        model: str | Endpoint | None = None,
+        response_format: type[BaseModel] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Estimate:
+        """What `map` with the same arguments would take: calls, tokens, cost, the earliest finish, and which limit binds.
+        Nothing is sent; the prompts go through the real scheduler in virtual time, from a full quota.
+
+        Limits are those in force, stated and learnt. Answers are taken to be as long, and to take as long, as those that
+        this client has had from the model so far; before the first, 500 tokens (or `max_tokens`, if that is less), 0.5
+        seconds to the first token and 0.01 seconds for each. So after a `map` of a few prompts it knows better. Retries are
+        not in it, nor what a journal would spare, or a budget or a deadline would end; fallbacks are, for what fits nowhere
+        before them. It takes 20 to 30 microseconds for each short prompt, in which an event loop stands still: for very
+        many, `await asyncio.to_thread(fan.estimate, prompts)`.
+
+        Args:
+            prompts: As for `map`, but not async. What can be gone through only once is used up by it.
+            model: Another model than the client's.
+            response_format: The pydantic model that answers would have to fit; its schema is sent, and paid for.
+            options: See `llm_fanout.llm.prompt.RunOptions`.
+
+        Raises:
+            ConfigError: As for `map`, or the prompts are an async iterable.
+        """
+        check_options(options, RUN_OPTIONS)
+        check_at_hand(prompts)
+        check_source(prompts)
+        schema = None if response_format is None else Schema.of(response_format)
+        scope = SCOPE.get()
+        lane = self._lane if scope is None else scope.lane
+        forecast = Forecast(self._routes, model, {**self._options, **options}, schema=schema, lane=lane)
+        return forecast.of(prompts)
 
     def scope(
         self,
@@ -264,6 +305,8 @@ class FanOut:
         weight: float = 1.0,
         priority: Priority | None = None,
         max_concurrency: int | None = None,
+        budget: float | None = None,
+        token_budget: int | None = None,
         journal: str | os.PathLike[str] | Journal | None = None,
     ) -> AbstractAsyncContextManager[Scope]:
         """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
@@ -279,6 +322,8 @@ class FanOut:
             priority: That of calls inside that name none. It orders the work within this scope; "background" work waits
                 for everybody's.
             max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
+            budget: USD that everything inside may cost; see `llm_fanout.llm.prompt.RunOptions`.
+            token_budget: Tokens that it may use.
             journal: Where the answers of everything inside are kept, and looked for; as for `map`.
 
         Raises:
@@ -287,7 +332,16 @@ class FanOut:
         """
         rank = None if priority is None else rank_of(priority)
         kept = None if journal is None else Journal.of(journal)
-        return opened(name, self._lane, weight=weight, rank=rank, max_concurrency=max_concurrency, journal=kept)
+        purses = _purses({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
+        return opened(
+            name,
+            self._lane,
+            weight=weight,
+            rank=rank,
+            max_concurrency=max_concurrency,
+            purses=purses,
+            journal=kept,
+        )
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
@@ -347,42 +401,38 @@ class FanOut:
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
-        memory: Memory | None = None,
+        reuse: Report[Any] | None = None,
     ) -> Run[Any]:
-        shared = Settings.of(options)
-        steps = self._routes.steps(model, shared.fallbacks)
-        for route in (route for step in steps for route in step.routes):
-            route.provider(api)  # refused now, if it has no such API
         scope = SCOPE.get()
-        rank = DEFAULT if scope is None or scope.rank is None else scope.rank
+        own = _purses(options, "the run")
+        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
+        budgets = Budgets(purses) if purses else None
+        plans = Plans(
+            self._routes,
+            model,
+            options,
+            rank=DEFAULT if scope is None or scope.rank is None else scope.rank,
+            schema=schema,
+            api=api,
+            tell=tell,
+            is_priced=budgets is not None and budgets.is_priced,
+        )
         ids: set[str | int] = set()
-
-        def plan(steps: Sequence[Step], settings: Settings) -> Plan:
-            urgency = rank if settings.rank is None else settings.rank
-            return Plan(steps, settings, urgency, schema=schema, api=api, tell=tell)
-
-        def plan_of(prompt: Prompt) -> Plan:
-            settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
-            own = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            return plan(self._routes.steps(prompt.model or model, settings.fallbacks) if own else steps, settings)
-
-        shared_plan = plan(steps, shared)
 
         def open(index: int, item: object) -> PromptCall:
             prompt = prompt_of(item)
             claim_id(prompt, ids)
-            is_plain = prompt.model is None and not prompt.options
-            id = index if prompt.id is None else prompt.id
-            return PromptCall(prompt, id, shared_plan if is_plain else plan_of(prompt))
+            return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
 
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start
         terms = Terms(
             lane=lane,
-            sources=[step.source for step in steps],
+            sources=[step.source for step in plans.shared.steps],
             deadline=lambda: seconds_left(deadline),
             counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
-            memory=memory or (None if scope is None else scope.memory),
+            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
+            budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
         )
         run: Run[Any] = Run(
@@ -394,12 +444,20 @@ class FanOut:
         return run
 
 
-def _memory(journal: Any, reuse: Report[Any] | None) -> Memory | None:
+def _purses(stated: Mapping[str, Any], whose: str) -> list[Purse]:
+    """The budgets that are stated of something. Raises ConfigError."""
+    for name in ("budget", "token_budget"):
+        check_figure(name, stated.get(name))
+    return purses_of(stated.get("budget"), stated.get("token_budget"), whose)
+
+
+def _memory(journal: Any, reuse: Report[Any] | None, purses: Sequence[Purse]) -> Memory | None:
     """What a run is to remember by itself, if anything."""
     if journal is None and reuse is None:
         return None
     reused = None if reuse is None else Reused(reuse, digest_of)
-    return Memory(None if journal is None else OpenJournal(Journal.of(journal)), owned=True, reused=reused)
+    kept = None if journal is None else OpenJournal(Journal.of(journal), budgeted=bool(purses))
+    return Memory(kept, owned=True, reused=reused, purses=purses)
 
 
 @overload

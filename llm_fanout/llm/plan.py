@@ -22,19 +22,34 @@ from .prompt import Settings
 
 FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
 MEMORY = 20  # answers after which one more counts a twentieth
+FIRST_TOKEN = 0.5  # seconds to the first token of a model that nobody has heard yet, and to each that follows: guesses on
+NEXT_TOKEN = 0.01  # the quick side, small models of 2026-11 write 50 to 200 tokens a second
 
 
 @dataclass(slots=True)
 class OutputGuess:
-    """How many tokens an answer will have, going by those that came."""
+    """How many tokens an answer will have, and how long it will take, going by those that came."""
 
     tokens: float = FIRST_GUESS
+    _took: float = 1.0  # seconds, the mean of answers
+    _usual: float = 1.0  # what they would usually take
     _weight: int = 1
 
-    def learn(self, tokens: int) -> None:
-        """An answer had so many."""
+    def learn(self, tokens: int, seconds: float) -> None:
+        """An answer had so many, and took so long."""
         self._weight = min(self._weight + 1, MEMORY)
         self.tokens += (tokens - self.tokens) / self._weight
+        # What is usual is a wild guess: unlike that of the tokens, it counts for nothing once there is one answer.
+        self._took += (seconds - self._took) / (self._weight - 1)
+        self._usual += (_usual_seconds(tokens) - self._usual) / (self._weight - 1)
+
+    def seconds_for(self, tokens: float) -> float:
+        """How long an answer of so many tokens will take."""
+        return self._took / self._usual * _usual_seconds(tokens)
+
+
+def _usual_seconds(tokens: float) -> float:
+    return FIRST_TOKEN + NEXT_TOKEN * tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +63,7 @@ class Route:
         hold: The quota.
         price: What it costs, if the endpoint says so.
         output: How long its answers are.
+        most_output: The most tokens of an answer that it lets be asked for, as far as is known.
         takes_schemas: Whether its API has a word for the schema of an answer, as far as is known.
     """
 
@@ -57,6 +73,7 @@ class Route:
     price: Price | None = None
     output: OutputGuess = field(default_factory=OutputGuess)
     takes_schemas: bool = True
+    most_output: int | None = None
 
     def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
         """`text` without the key, and without those in a call's own `headers`."""
@@ -90,7 +107,7 @@ class Step:
         return self.plain[0]
 
     def _cost_of(self, request: Request) -> Cost:
-        most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
+        most = request.max_tokens
         output = max([route.output.tokens for route in self.routes]) if most is None else float(most)
         return Cost.of(float(request.input_tokens()), output)
 
@@ -105,12 +122,13 @@ class Plan:
         schema: What the answers have to fit, if anything.
         api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
+        is_priced: Whether there is a budget in USD: then all routes must have prices.
 
     Attributes:
         frame: What tells its calls from others, besides their prompts.
     """
 
-    __slots__ = ("_lone", "api", "frame", "model", "rank", "schema", "settings", "steps", "stream", "tell")
+    __slots__ = ("_lone", "api", "frame", "is_priced", "model", "rank", "schema", "settings", "steps", "stream", "tell")
 
     def __init__(
         self,
@@ -121,6 +139,7 @@ class Plan:
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
+        is_priced: bool = False,
     ) -> None:
         self.steps = steps
         self.settings = settings
@@ -128,6 +147,7 @@ class Plan:
         self.schema = schema
         self.api = api
         self.tell = tell
+        self.is_priced = is_priced
         self.stream = settings.stream or tell is not None
         self.model = steps[0].routes[0].place.model  # as long as nobody else is asked
         self._lone = steps[0].routes[0] if len(steps) == len(steps[0].routes) == 1 else None
@@ -138,6 +158,11 @@ class Plan:
         places = [(place.name, self.api or place.api, place.known_as) for place in (r.place for r in self.steps[0].routes)]
         schema = None if self.schema is None else self.schema.plain
         return Frame(places, self.settings.params, self.settings.system, schema)
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """All routes on which its calls may be asked."""
+        return [route for step in self.steps for route in step.routes]
 
     def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
         """What is asked with these messages."""

@@ -117,6 +117,13 @@ class RunOptions(CallOptions, total=False):
             same call again, with the same journal, goes on where the last one ended, however that was: what it has an answer
             to is not asked again (`Result.source` says "journal"). One run at a time may use it. A scope has its own, for
             all that runs inside.
+        budget: USD that the run may cost, with a journal all runs that had it: never more, the prices being right. What a
+            call costs at most is set aside before it is sent: its prompt at a token a byte, its answer at `max_tokens`, or
+            if that is not said at what the budget allows (32,768 at most; a reply cut there is an error of kind "budget").
+            When there is no room for the next call, and none under way can give some back, the run ends: `summary.stopped`
+            says so. It is a ConfigError if a model has no price: say `Endpoint(price=)` or `token_budget`. Images and files
+            count as estimated.
+        token_budget: The same in tokens, input and output together.
         dedupe: Whether prompts that ask the same, while one of them is under way, share its answer (`Result.source` says
             "shared"); also with other runs of the client that say so.
     """
@@ -126,6 +133,8 @@ class RunOptions(CallOptions, total=False):
     progress: Progress
     total: int
     journal: str | os.PathLike[str] | Journal
+    budget: float
+    token_budget: int
     dedupe: bool
 
 
@@ -201,10 +210,15 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     _check_fallbacks(options.get("fallbacks"))
     if options.get("journal") is not None:
         Journal.of(options["journal"])
-    for name, (wanted, fits) in FIGURES.items():
-        value = options.get(name)
-        if value is not None and not fits(value):
-            raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+    for name in FIGURES:
+        check_figure(name, options.get(name))
+
+
+def check_figure(name: str, value: object) -> None:
+    """Refuse a value that cannot be what that option means; None says nothing."""
+    wanted, fits = FIGURES[name]
+    if value is not None and not fits(value):
+        raise ConfigError(f"{name} must be {wanted}, got {value!r}")
 
 
 def _check_fallbacks(fallbacks: object) -> None:
@@ -235,6 +249,8 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "max_tokens": ("a whole number >= 1", _is_count),
     "max_completion_tokens": ("a whole number >= 1", _is_count),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
+    "budget": ("USD, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # a number
+    "token_budget": ("tokens, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # too
     "dedupe": ("True or False", lambda value: isinstance(value, bool)),
 }
 

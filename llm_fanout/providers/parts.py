@@ -22,39 +22,40 @@ FILE_BYTES = 20  # a token of a PDF: Anthropic, PDF support: 1,500 to 3,000 a pa
 UNSEEN_FILE = 10_000  # tokens; a handful of pages
 
 Part = Mapping[str, Any]
+Count = Callable[[str], int]  # tokens of a text
 
 
-def tokens_of(message: Part, model: str) -> int:
-    """About how many tokens a message costs: its content, and the tool calls that it carries."""
+def tokens_of(message: Part, model: str, count: Count = estimate_tokens) -> int:
+    """About how many tokens a message costs: its content, and the tool calls that it carries; texts by `count`."""
     calls = message.get("tool_calls")
-    return content_tokens(message.get("content"), model) + (estimate_tokens(_json(calls)) if calls else 0)
+    return content_tokens(message.get("content"), model, count) + (count(_json(calls)) if calls else 0)
 
 
-def content_tokens(content: object, model: str) -> int:
+def content_tokens(content: object, model: str, count: Count = estimate_tokens) -> int:
     """About how many tokens a content costs: a text, or a list of parts."""
     if isinstance(content, str):
-        return estimate_tokens(content)
-    return sum(_part_tokens(part, model) for part in rows(content))
+        return count(content)
+    return sum(_part_tokens(part, model, count) for part in rows(content))
 
 
-def declared_tokens(declaration: object) -> int:
+def declared_tokens(declaration: object, count: Count = estimate_tokens) -> int:
     """About how many tokens tools or a JSON schema cost, counted as the JSON that they are."""
-    return _estimate_once(_json(declaration))
+    return _count_once(_json(declaration), count)
 
 
 @lru_cache(maxsize=64)  # a run declares the same with every prompt, and a schema takes longer to count than a prompt
-def _estimate_once(declaration: str) -> int:
-    return estimate_tokens(declaration)
+def _count_once(declaration: str, count: Count) -> int:
+    return count(declaration)
 
 
-def _part_tokens(part: Part, model: str) -> int:
+def _part_tokens(part: Part, model: str, count: Count) -> int:
     rule = _RULES.get(text(part.get("type")))
     if rule is not None:
-        return rule(part, model)
-    return estimate_tokens(text(part.get("text")) or _json(part))
+        return rule(part, model, count)
+    return count(text(part.get("text")) or _json(part))
 
 
-def _image(part: Part, model: str) -> int:
+def _image(part: Part, model: str, count: Count) -> int:
     source, said = mapping(part.get("source")), part.get("image_url")
     url = text(said) or text(mapping(said).get("url"))
     detail = text(mapping(said).get("detail")) or text(part.get("detail"))
@@ -62,13 +63,13 @@ def _image(part: Part, model: str) -> int:
     return images.tokens_of(images.size_of(data) if data else images.UNSEEN, model, detail)
 
 
-def _audio(part: Part, model: str) -> int:
+def _audio(part: Part, model: str, count: Count) -> int:
     audio = mapping(part.get("input_audio"))
     rate = AUDIO_BYTES.get(text(audio.get("format")), AUDIO_BYTES["mp3"])
     return round(_size_of(text(audio.get("data"))) / rate * AUDIO_TOKENS)
 
 
-def _file(part: Part, model: str) -> int:
+def _file(part: Part, model: str, count: Count) -> int:
     """OpenAI's files: `file` in Chat Completions, the fields themselves in Responses."""
     url = text(mapping(part.get("file", part)).get("file_data"))
     rate = TEXT_BYTES if url.startswith("data:text/") else FILE_BYTES
@@ -76,21 +77,21 @@ def _file(part: Part, model: str) -> int:
     return _size_of(data) // rate if data else UNSEEN_FILE
 
 
-def _document(part: Part, model: str) -> int:
+def _document(part: Part, model: str, count: Count) -> int:
     """Anthropic's documents: bytes, text, parts, or what only the provider can see."""
     source = mapping(part.get("source"))
     if source.get("type") == "base64":
         return _size_of(text(source.get("data"))) // FILE_BYTES
     if source.get("type") == "text":
-        return estimate_tokens(text(source.get("data")))
-    return content_tokens(source["content"], model) if "content" in source else UNSEEN_FILE
+        return count(text(source.get("data")))
+    return content_tokens(source["content"], model, count) if "content" in source else UNSEEN_FILE
 
 
-def _nested(part: Part, model: str) -> int:
-    return content_tokens(part.get("content"), model)
+def _nested(part: Part, model: str, count: Count) -> int:
+    return content_tokens(part.get("content"), model, count)
 
 
-_RULES: Mapping[str, Callable[[Part, str], int]] = {
+_RULES: Mapping[str, Callable[[Part, str, Count], int]] = {
     "image_url": _image,  # Chat Completions
     "input_image": _image,  # Responses
     "image": _image,  # Messages

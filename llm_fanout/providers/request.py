@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..core.tokens import estimate_tokens
 from . import parts
 
 if TYPE_CHECKING:
@@ -33,16 +34,26 @@ class Request:
     schema: Schema[Any] | None = None
     stream: bool = False
 
-    def input_tokens(self) -> int:
-        """About how many tokens are sent: messages with their images, audio and files, tools, and the schema."""
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the answer at most, under whichever name they are said; None if they are not."""
+        most: int | None = self.params.get("max_completion_tokens", self.params.get("max_tokens"))
+        return most
+
+    def input_tokens(self, count: parts.Count = estimate_tokens) -> int:
+        """About how many tokens are sent: messages with their images, audio and files, tools, and the schema.
+
+        Args:
+            count: Gives the tokens of a text.
+        """
         tokens = 0
         for message in self.messages:
-            tokens += parts.tokens_of(message, self.model)
-        return tokens + self._declared_tokens() if self.params or self.schema is not None else tokens
+            tokens += parts.tokens_of(message, self.model, count)
+        return tokens + self._declared_tokens(count) if self.params or self.schema is not None else tokens
 
-    def _declared_tokens(self) -> int:
+    def _declared_tokens(self, count: parts.Count) -> int:
         places = (self.params, self.params.get("extra_body") or {})
         declared = [place[name] for place in places for name in DECLARATIONS if place.get(name)]
         if self.schema is not None:
             declared.append(self.schema.json)
-        return sum(map(parts.declared_tokens, declared))
+        return sum(parts.declared_tokens(each, count) for each in declared)

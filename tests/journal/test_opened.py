@@ -122,12 +122,16 @@ async def test_the_newest_answer_is_found(place: Path) -> None:
     assert found[0]["reply"] == b"1"
 
 
-async def test_notes_and_questions(place: Path) -> None:
-    """What was noted can be asked for, before it is closed and after."""
+async def test_a_ceiling_is_there_until_it_is_closed(place: Path) -> None:
+    """What calls may have used: a process that is killed leaves it to the next."""
     journal = await opened(place)
-    assert (await told(journal.note, "budget", {"usd": 1}))[0] is None
-    assert (await told(journal.ask, lambda file: file.noted("budget")))[0] == {"usd": 1}
+    assert (await told(journal.raise_ceiling, "usd", 2.5))[0] is None
+    noted, _ = await told(journal._ask, lambda file: file.noted("spent usd"))
     await closed(journal)
+
+    assert noted["ceiling"] == 2.5
+    with closing(JournalFile(Journal(place))) as file:
+        assert "ceiling" not in file.noted("spent usd")
 
 
 async def test_prompts_are_kept_unless_said_otherwise(place: Path, tmp_path: Path) -> None:
@@ -289,7 +293,7 @@ async def test_damage_is_no_answer(place: Path, change: str) -> None:
     """A row that is gone, another call's, or not what was written, after the journal was opened."""
     journal = await opened(place)
     await kept(journal, key_of(D, 0), answer(0))
-    await told(journal.ask, lambda file: file._db.execute(change) and None)
+    await told(journal._ask, lambda file: file._db.execute(change) and None)
     failure, _ = await told(journal.read, {1: key_of(D, 0)})
     await told(journal.close)
 

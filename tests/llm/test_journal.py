@@ -208,7 +208,7 @@ async def test_an_answer_comes_back_as_it_was(box: Box, place: Path, way: str) -
         for name in ("tool_calls", "inter_token"):
             assert list(getattr(after, name)) == list(getattr(before, name))
         assert repr(after.response) == repr(before.response)
-        assert after.to_dict() == before.to_dict()
+        assert after.to_dict() == {**before.to_dict(), "source": "journal"}
     if way == "schema":
         assert all(isinstance(value, Ticket) for value in reports[1].values)
 
@@ -575,30 +575,34 @@ async def test_cancelled_while_it_opens(fan: FanOut, box: Box, place: Path, monk
     assert sources(await fan.map(numbers(1), journal=place)) == ["provider"]
 
 
-def test_a_loop_that_was_closed_leaves_no_lock(box: Box, place: Path) -> None:
+def test_a_loop_that_was_closed_leaves_no_lock(place: Path) -> None:
     """Nobody was there to end the run, and somebody holds it still; the next has the file, with what was done."""
-    fan = FanOut(endpoint(box), limits=Limits(max_concurrency=2, adapt=False))
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda loop, context: None)  # that calls are under way: so they are
-    run = fan.map([*numbers(2), "[[latency:60]]"], journal=place)
 
-    async def begin() -> AsyncIterator[Result[str]]:
-        results = aiter(run)
-        for _ in range(2):
-            await anext(results)
-        return results
+    async def says(request: Request) -> str:
+        text = request.messages[-1]["content"]
+        await asyncio.sleep(60 if text == "slow" else 0)
+        return f"said {text}"
+
+    fan = FanOut(Endpoint("own/x", provider=says), limits=Limits(max_concurrency=2, adapt=False))
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # that a call is under way: so it is
+    run = fan.map(["a", "b", "slow"], journal=place)
+
+    async def begin() -> None:
+        run._flow.start()
+        while run.summary.done < 2:
+            await asyncio.sleep(0)
 
     async def again() -> Report[str]:
-        return await fan.map(numbers(2), journal=place)
+        return await fan.map(["a", "b"], journal=place)
 
-    results = in_thread(lambda: loop.run_until_complete(begin()))
+    in_thread(lambda: loop.run_until_complete(begin()))
     loop.close()
     report = in_thread(lambda: asyncio.run(again()))
 
     assert sources(report) == ["journal"] * 2
-    assert run.summary.done == 2
+    assert (run.summary.done, len(run.report)) == (2, 2)
     assert not clerks()
-    del results
 
 
 @pytest.mark.parametrize("said", ["", 3, object()])
