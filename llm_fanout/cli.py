@@ -12,7 +12,6 @@ from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,7 +59,9 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
             help="Provider and model: openai/gpt-5-mini, anthropic/..., gemini/..., or sim/x to try without a key."
         ),
     ],
-    output: Annotated[str, typer.Option(help="Where the rows go, in input order; - is standard output.")] = "-",
+    output: Annotated[
+        str, typer.Option(help="Where the rows go, in input order: x.jsonl, x.csv or x.parquet; - is standard output.")
+    ] = "-",
     base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default OPENAI_BASE_URL.")] = None,
     rpm: Annotated[float | None, typer.Option(help="Requests a minute.")] = None,
     tpm: Annotated[float | None, typer.Option(help="Tokens a minute, input and output together.")] = None,
@@ -272,20 +273,15 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _check_output(path: str, prompts: str) -> None:
     """Refuse a place that cannot be written to while nothing has been paid for yet."""
-    from .lines import is_stream
+    from .rowfile import RowFile
 
-    place = Path(path)
-    if path == "-" or is_stream(place):
+    if path == "-":
         return
-    if place.is_dir():
-        raise ConfigError(f"cannot write {path}: it is a folder; name a file")
-    if place.exists() and Path(prompts).exists() and place.samefile(prompts):
+    place = Path(path)
+    if place.is_file() and Path(prompts).exists() and place.samefile(prompts):
         raise ConfigError(f"cannot write {path}: the prompts are in it; name another file")
-    try:
-        with TemporaryFile(dir=place.resolve().parent):
-            pass
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path}: {exc.strerror}; name a file in a folder that you may write to") from exc
+    with RowFile(path):
+        pass
 
 
 def _write(report: Report[str], output: str) -> bool:
@@ -297,8 +293,8 @@ def _write(report: Report[str], output: str) -> bool:
             with _undisturbed():
                 report.write(output)
             return True
-        except OSError as exc:
-            _say(f"error: cannot write {output}: {exc.strerror}; the rows are on standard output instead")
+        except (ConfigError, OSError) as exc:
+            _say(f"error: {output} is not written: {exc}; the rows are on standard output instead")
     for row in report.to_dicts():
         sys.stdout.write(json_line(row))
     return output == "-"

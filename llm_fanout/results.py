@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args
 
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind
 from .hooks import hook
-from .lines import write_rows
+from .rowfile import RowFile
 from .spending import NO_USAGE, Spending, Usage
 from .summary import Summary
 
@@ -193,7 +193,7 @@ class Result(Generic[T_co]):
             row["tool_calls"] = [{"id": call.id, "name": call.name, "arguments": call.raw} for call in read.tool_calls]
         value = self.returned if read is None or read.vector is None else read.vector
         first = {"id": self.id, "index": self.index, "ok": self.ok}
-        return {**first, **_fields(value if self.ok else None, {*first, *row, "value"}), **row}
+        return {**first, **_fields(value if self.ok else None, {*first, *row, *_SOMETIMES}), **row}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Result[Any]:
@@ -214,6 +214,9 @@ class Result(Generic[T_co]):
             )
         except (KeyError, TypeError) as exc:
             raise ConfigError(f"this row is not one that Result.to_dict wrote: {exc!r} in {str(row)[:200]}") from exc
+
+
+_SOMETIMES = ("value", "ttft", "finish_reason", "tool_calls")  # keys that not every row has
 
 
 def _fields(value: object, taken: Collection[str]) -> dict[str, object]:
@@ -306,12 +309,18 @@ class Report(Sequence[Result[T_co]], Generic[T_co]):
         return [result.to_dict() for result in self._results]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON row per result, in input order; the file appears whole or not at all.
+        """Write one row per result, in input order; the file (mode 0600) appears whole or not at all.
+
+        Args:
+            path: Where; the end of its name says of what kind it is to be, as for `Run.sink`.
 
         Raises:
-            FanOutError: A value cannot be written as JSON. OSError: the place cannot be written to.
+            ConfigError: The place cannot be written to, or its name does not say of what kind the file is to be.
+            FanOutError: A value cannot be written as JSON. OSError: The disk is full.
         """
-        write_rows(path, self.to_dicts())
+        with RowFile(path) as rows:
+            rows.write(enumerate(self._results))
+            rows.put_in_place()
 
     def __repr__(self) -> str:
         if self.summary.total in (None, self.summary.done):

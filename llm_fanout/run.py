@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sized
 from contextlib import nullcontext
 from dataclasses import replace
 from html import escape
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -19,19 +21,23 @@ from .nesting import lending
 from .progress import Progress, Reporter
 from .results import Report, Result
 from .shelf import Shelf
+from .sink import Sink
 from .summary import Summary
 from .tally import Tally
 from .work import Terms, Work
 
 T = TypeVar("T")
 
+BATCH = 1_000  # results that are written in one step
+
 
 class Run(Awaitable[Report[T]], Generic[T]):
-    """A fan-out that starts when it is consumed. Take it in one of three ways:
+    """A fan-out that starts when it is consumed. Take it in one of four ways:
 
     - `report = await run`: a Report with one Result per item, in input order;
     - `async for result in run`: Results as they are done; none is kept, and the source may be endless;
-    - `async for result in run.ordered()`: the same in input order.
+    - `async for result in run.ordered()`: the same in input order;
+    - `summary = await run.sink("out.jsonl")`: rows in a file, in input order, in flat memory, for millions of them.
 
     Awaiting twice gives the same results; iterating twice is a ConfigError. `async with run:` cancels what is left on
     leaving. Cancelling the task that consumes a run cancels its calls and waits for their clean-up; `report` still has
@@ -79,6 +85,44 @@ class Run(Awaitable[Report[T]], Generic[T]):
         """Iterate in input order; a result is handed out when all before it were."""
         self._claim()
         return self._iterate(in_order=True)
+
+    async def sink(self, path: str | os.PathLike[str]) -> Summary:
+        """Write one row per result (`Result.to_dict`) to a file, in input order, and give the final numbers.
+
+        Memory stays flat: results are written as they are done, and those that come before their turn wait on disk, beside
+        `path`, so that a slow call delays no other. When the disk is slower than the answers, the run slows down.
+
+        The file (mode 0600) appears whole or not at all: until the end it is `.<name>.part`, which no other run can write
+        to, and a file that was at `path` stays. A run that ends early, by its deadline, by `cancel`, by a source that raises
+        or because the task that awaits it is cancelled, puts in place the rows of all calls that it had taken up. Cancelled
+        further times while its calls clean up, it leaves no file.
+
+        Args:
+            path: Where; the end of its name says what it is to be. `.jsonl` (or `.ndjson`): a JSON object a line. `.csv`:
+                text, in which no answer is a formula to a spreadsheet. `.parquet`: typed columns, with the extra
+                `llm-fanout[parquet]`. Both have a column for each key that a row can have, `error` and `usage` in parts
+                (`error.kind`), and for each field of the first answer, if it is structured; what fits no column is JSON
+                in `value`. A pipe or a device is written to as the rows come.
+
+        Raises:
+            ConfigError: The place cannot be written to, or its name ends in none of these: nothing was sent.
+            RunFailed: The disk is full, or a value cannot be written as JSON: the run has ended, and what was at `path` is
+                there still. Or the source raised: what was done is written.
+        """
+        self._claim()
+        try:
+            async with Sink(path) as sink:
+                self._flow.start()
+                try:
+                    await self._fill(sink)
+                except asyncio.CancelledError:
+                    await self.leave()
+                    await self._fill(sink)
+                    raise
+        finally:
+            await self.leave()
+        self._raise_failure()
+        return self.summary
 
     def cancel(self, why: str = "the run was cancelled") -> None:
         """End the run: nothing more starts, calls under way are cancelled. Each gets a Result that says so, and `why`.
@@ -163,6 +207,31 @@ class Run(Awaitable[Report[T]], Generic[T]):
         finally:
             await self.leave()
         self._raise_failure()
+
+    async def _fill(self, sink: Sink) -> None:
+        """Have every result written, some at a time, and the file put in place."""
+        results: list[Result[T]] = []
+        try:
+            while len(self._shelf) or not self._flow.over.is_set():
+                results = self._take_some()
+                if results or sink.is_behind:
+                    await sink.write(results)
+                else:
+                    await self._wait(self._shelf.news())
+            await sink.put_in_place()
+        except Exception as exc:  # the disk's, or of a value of the user's: no file, so the run is of no use
+            for result in results:
+                self._shelf.put(result)
+            await self.leave("its rows could not be written")
+            message = f"the rows cannot be written: {exc}; the run was ended, and a file that was there is as it was"
+            raise RunFailed(message, self.report) from exc
+
+    def _take_some(self) -> list[Result[T]]:
+        """What is on the shelf, at most a batch of it, in input order."""
+        taken = list(islice(iter(lambda: self._shelf.take(None), None), BATCH))
+        for _ in taken:
+            self._flow.make_room()
+        return sorted(taken, key=lambda result: result.index)
 
     async def _wait(self, waiting: Awaitable[object]) -> None:
         """Await `waiting` while others may use the slot of the attempt that we are in, if we are in one. Cancelled, end the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import re
@@ -76,6 +77,16 @@ def test_run_writes_rows_in_input_order(prompts: Path, tmp_path: Path) -> None:
     ]
     assert "3 calls" in result.stdout
     assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_run_writes_columns(prompts: Path, tmp_path: Path) -> None:
+    """An output that is called `.csv` has a column for each key."""
+    out = tmp_path / "out.csv"
+
+    invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
+
+    with out.open(newline="") as file:
+        assert [(row["index"], row["text"]) for row in csv.DictReader(file)] == [("0", "one"), ("1", "two"), ("2", "three")]
 
 
 def test_run_to_standard_output(prompts: Path) -> None:
@@ -174,6 +185,7 @@ def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
         (("run", "-", "--model", "sim/x", "--output", "/nowhere/out.jsonl"), "cannot write"),
         (("run", "-", "--model", "sim/x", "--output", "/proc/out.jsonl"), "cannot write"),
         (("run", "-", "--model", "sim/x", "--output", "/"), "cannot write"),
+        (("run", "-", "--model", "sim/x", "--output", "out.xml"), "use one of .jsonl"),
         (("run", "-", "--model", "sim/x", "--rpm", "-1"), "rpm"),
         (("run", "-", "--model", "sim/x", "--timeout", "0"), "timeout"),
         (("run", "-", "--model", "openai/x", "--sim", "rpm=5"), "--sim"),
@@ -365,7 +377,7 @@ def test_rows_that_find_no_place_go_to_standard_output(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("llm_fanout.results.write_rows", full)
+    monkeypatch.setattr("llm_fanout.rowfile.RowFile.put_in_place", full)
 
     result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", tmp_path / "o.jsonl")
 
@@ -382,7 +394,7 @@ def test_ctrl_c_does_not_interrupt_writing(prompts: Path, tmp_path: Path, monkey
         signal.raise_signal(signal.SIGINT)
         return json.dumps(row) + "\n"
 
-    monkeypatch.setattr("llm_fanout.lines.json_line", pressed)
+    monkeypatch.setattr("llm_fanout.rowfile.json_line", pressed)
 
     result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
-from llm_fanout.lines import json_line, write_rows
+from llm_fanout.lines import json_line
 from llm_fanout.results import ToolCall
 from llm_fanout.spending import Spending
 
@@ -200,7 +200,7 @@ def test_what_json_does_not_have_leaves_the_old_file(tmp_path: Path, value: obje
     path.write_text("old")
 
     with pytest.raises(FanOutError, match="result 'r' cannot be written"):
-        write_rows(path, [{"id": "r", "value": value}])
+        report(Result(index=0, id="r", returned=value)).write(path)
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -236,7 +236,7 @@ def test_a_folder_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     """A place that cannot be written to raises, and no half file stays beside it."""
     (tmp_path / "folder").mkdir()
 
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(ConfigError, match="folder"):
         report(done(0)).write(tmp_path / "folder")
 
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]

@@ -25,11 +25,10 @@ async def main(url: str, count: int, out: str) -> int:
     key = Endpoint("openai/gpt-5-mini", base_url=url, api_key="key-of-tonight", limits=limits)
     fan = FanOut(key, instructions="Label the text.", priority="background")
     try:
-        report = await fan.map(rows(count), deadline=six, total=count, progress=alert)
+        summary = await fan.map(rows(count), deadline=six, total=count, progress=alert).sink(out)
     except RunFailed as exc:
         print(exc, file=sys.stderr)
         return 4
     finally:
         await fan.aclose()
-    report.write(out)
-    return 0 if report.summary.stopped is None and report.summary.failure_ratio < 0.02 else 3
+    return 0 if summary.stopped is None and summary.failure_ratio < 0.02 else 3
