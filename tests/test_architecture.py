@@ -19,7 +19,7 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("errors", "hooks", "lines", "results", "spending", "summary"),
+    0: ("errors", "hooks", "lines", "results", "spending", "summary", "types"),
     1: ("core",),
     2: (
         "budgets",
