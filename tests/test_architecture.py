@@ -19,7 +19,20 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("columns", "errors", "hooks", "lines", "place", "results", "rowfile", "spending", "spool", "summary", "tables"),
+    0: (
+        "columns",
+        "errors",
+        "hooks",
+        "lines",
+        "place",
+        "results",
+        "rowfile",
+        "spending",
+        "spool",
+        "summary",
+        "tables",
+        "types",
+    ),
     1: ("core",),
     2: (
         "budgets",

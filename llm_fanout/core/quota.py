@@ -164,6 +164,15 @@ class Quota:
         width = None if self.slots.size == inf else int(self.slots.size)
         return replace(self._limits, max_concurrency=width, **learnt)
 
+    def twin(self) -> Quota:
+        """Another quota with the figures in force, stated and learnt, that is full and nobody's; a width that was refused is
+        its ceiling."""
+        stated = self._limits
+        twin = Quota(replace(self.limits(), max_concurrency=stated.max_concurrency))
+        if stated.adapt:
+            twin.adaptive.retune(self.width, self.width if self.adaptive.was_refused else stated.most_width)
+        return twin
+
     def is_unused(self, now: float) -> bool:
         """Whether it is open and nothing is in flight or owed: a fresh one admits no more. What it has learnt is its own."""
         if self.gate > now or self.slots.in_use or self.access.closure is not None:

@@ -220,8 +220,9 @@ class PromptCall:
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
         self._spend(usage, route)
         if usage.output_tokens and outcome.error is None:
-            route.output.learn(usage.output_tokens)
-            outcome.pace = heard.seconds / usage.output_tokens
+            seconds = heard.seconds
+            route.output.learn(usage.output_tokens, seconds)
+            outcome.pace = seconds / usage.output_tokens
 
     def _spend(self, usage: Usage, route: Route) -> None:
         spending = Spending.of(route.place.name, usage, route.price)

@@ -22,19 +22,34 @@ from .prompt import Settings
 
 FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
 MEMORY = 20  # answers after which one more counts a twentieth
+FIRST_TOKEN = 0.5  # seconds to the first token of a model that nobody has heard yet, and to each that follows: guesses on
+NEXT_TOKEN = 0.01  # the quick side, small models of 2026-11 write 50 to 200 tokens a second
 
 
 @dataclass(slots=True)
 class OutputGuess:
-    """How many tokens an answer will have, going by those that came."""
+    """How many tokens an answer will have, and how long it will take, going by those that came."""
 
     tokens: float = FIRST_GUESS
+    _took: float = 1.0  # seconds, the mean of answers
+    _usual: float = 1.0  # what they would usually take
     _weight: int = 1
 
-    def learn(self, tokens: int) -> None:
-        """An answer had so many."""
+    def learn(self, tokens: int, seconds: float) -> None:
+        """An answer had so many, and took so long."""
         self._weight = min(self._weight + 1, MEMORY)
         self.tokens += (tokens - self.tokens) / self._weight
+        # What is usual is a wild guess: unlike that of the tokens, it counts for nothing once there is one answer.
+        self._took += (seconds - self._took) / (self._weight - 1)
+        self._usual += (_usual_seconds(tokens) - self._usual) / (self._weight - 1)
+
+    def seconds_for(self, tokens: float) -> float:
+        """How long an answer of so many tokens will take."""
+        return self._took / self._usual * _usual_seconds(tokens)
+
+
+def _usual_seconds(tokens: float) -> float:
+    return FIRST_TOKEN + NEXT_TOKEN * tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +107,7 @@ class Step:
         return self.plain[0]
 
     def _cost_of(self, request: Request) -> Cost:
-        most: int | None = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
+        most = request.max_tokens
         output = max([route.output.tokens for route in self.routes]) if most is None else float(most)
         return Cost.of(float(request.input_tokens()), output)
 

@@ -1,4 +1,4 @@
-"""What tokens cost: the list prices of the genai-prices package, offline, imported when a cost is asked for."""
+"""What tokens cost, and how many fit: the lists of the genai-prices package, offline, imported when they are asked for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ def rates(model: str, request_size: int) -> Rates | None:
     if vendor is None or not vendor.prices:
         return None  # simulated answers, and those of the user's own functions: it takes no price list to know
     return _rates(vendor.prices, model.partition("/")[2], max(request_size // 1000 * 1000 + 500, 500))
+
+
+def context_window(model: str) -> int | None:
+    """How many tokens, read and written, `model` can have to do with in one call; None if that is not known."""
+    vendor = VENDORS.get(model.partition("/")[0])
+    if vendor is None or not vendor.prices:
+        return None
+    from genai_prices import Usage, calc_price
+
+    try:
+        found = calc_price(Usage(input_tokens=1), model.partition("/")[2], provider_id=vendor.prices)
+    except LookupError:
+        return None
+    return found.model.context_window
 
 
 @lru_cache(maxsize=4096)

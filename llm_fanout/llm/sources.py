@@ -21,6 +21,15 @@ def check_source(prompts: object) -> None:
         _check_rows(prompts)
 
 
+def check_at_hand(prompts: object) -> None:
+    """Refuse prompts that would have to be waited for, where nothing can wait."""
+    if isinstance(prompts, AsyncIterable):
+        raise ConfigError(
+            "these prompts are an async iterable, which cannot be looked through here; "
+            "hand in a list of them: [prompt async for prompt in prompts]"
+        )
+
+
 def _check_rows(rows: Iterable[object]) -> None:
     ids: set[str | int] = set()
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""What there is to say about a run, in words: the same for a terminal and for a notebook."""
+"""What there is to say about a run, done or to come, in words: the same for a terminal and for a notebook."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..clock import in_words
 from ..errors import Kind
 from ..results import Metric, Report, Result, Via
 from ..summary import Summary
+from ..types import Estimate
 
 TIMES: tuple[tuple[str, Metric], ...] = (
     ("latency", "latency"),
@@ -38,7 +39,7 @@ BINDING = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A Report in words. `times` has a row per metric, `errors` one per kind with the first message of that kind."""
+    """A Report, or an Estimate, in words. `times` has a row per metric, `errors` one per kind with the first message."""
 
     headline: str
     lines: list[tuple[str, str]]
@@ -46,8 +47,10 @@ class Facts:
     errors: list[tuple[Kind, int, str]]
 
 
-def facts_of(what: Report[object] | Summary) -> Facts:
+def facts_of(what: Report[object] | Summary | Estimate) -> Facts:
     """What there is to say about `what`; a Summary alone has no times and no messages."""
+    if isinstance(what, Estimate):
+        return Facts(_forecast(what), list(_expected(what)), [], [])
     summary = what if isinstance(what, Summary) else what.summary
     report = what if isinstance(what, Report) else Report[object]((), summary)
     lines = [*_lines(summary), *_answered_by(report), *_carried_by(report)]
@@ -78,6 +81,21 @@ def _headline(summary: Summary) -> str:
         outcome += f", {summary.not_done:,} not done"
     end = "" if summary.stopped is None else f"; stopped: {printable(str(summary.stopped))}"
     return f"{number} in {in_words(summary.elapsed)}: {outcome}{end}"
+
+
+def _forecast(estimate: Estimate) -> str:
+    refused = f", {estimate.refused:,} of them refused" if estimate.refused else ""
+    return f"{calls(estimate.calls)}{refused}: done in {in_words(estimate.earliest_finish)} at the earliest"
+
+
+def _expected(estimate: Estimate) -> Iterator[tuple[str, str]]:
+    yield "tokens", f"about {estimate.input_tokens:,} in, {estimate.output_tokens:,} out"
+    if estimate.cost is None:
+        yield "cost", "not known: there is no list price for these models; say Endpoint(price=)"
+    else:
+        likely, most = estimate.cost
+        yield "cost", f"about ${likely:,.4f}, at most ${most:,.4f}"
+    yield "waits for", BINDING.get(estimate.binding, estimate.binding)
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:

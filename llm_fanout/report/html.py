@@ -1,4 +1,4 @@
-"""A Report as a notebook cell: plain tables, no script, nothing loaded from anywhere."""
+"""A Report, or an Estimate, as a notebook cell: plain tables, no script, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from html import escape
 
 from ..results import Report, Result
 from ..summary import Summary
+from ..types import Estimate
 from .facts import QUANTILES, facts_of, short
 
 ANSWERS = 5  # results shown
@@ -14,7 +15,7 @@ LENGTH = 120  # characters shown of an answer
 STYLE = "text-align:left;padding:2px 16px 2px 0"
 
 
-def render(what: Report[object] | Summary) -> str:
+def render(what: Report[object] | Summary | Estimate) -> str:
     """What `text.render` says, and the first answers, with everything that came from outside escaped."""
     facts = facts_of(what)
     parts = [f"<p><b>{escape(facts.headline)}</b></p>", _table((), facts.lines)]

@@ -1,9 +1,10 @@
-"""A Report as a few lines of plain text."""
+"""A Report, or an Estimate, as a few lines of plain text."""
 
 from __future__ import annotations
 
 from ..results import Report
 from ..summary import Summary
+from ..types import Estimate
 from .facts import QUANTILES, calls, facts_of, short
 
 WIDTH = 14  # columns of a label
@@ -11,7 +12,7 @@ COLUMN = 12  # columns of a time
 EXAMPLE = 100  # characters of an error message
 
 
-def render(what: Report[object] | Summary) -> str:
+def render(what: Report[object] | Summary | Estimate) -> str:
     """Counts, tokens, cost, what the run waited for, percentiles, and errors by kind with an example of each."""
     facts = facts_of(what)
     lines = [facts.headline]

@@ -771,3 +771,35 @@ def test_what_nothing_starts_for() -> None:
     ask(quota, 1.0)
 
     assert (free, full, quota.stands_still_for) == (None, None, "gate")
+
+
+def test_a_twin_has_the_figures_and_nothing_else() -> None:
+    """What is stated and what was learnt; it is full, nobody is on it, and what it grants is not the other's."""
+    quota = Quota(Limits(rpm=60, headroom=0.5, settle="reserved"))
+    first = quota.take(ONE, 0.0)
+    quota.hear(first, {"tokens": Window(6_000, 3_000, 30.0)}, 0.0)
+    before = quota.limits()
+
+    twin = quota.twin()
+    taken(twin, 5)
+
+    assert (twin.limits(), quota.limits()) == (before, before)
+    assert before.tpm == pytest.approx(6_000)
+    assert (twin.slots.in_use, quota.slots.in_use) == (5, 1)
+    assert twin.ready_at(ONE, 0.0) > quota.ready_at(ONE, 0.0) > 0
+
+
+def test_a_twin_may_grow_unless_that_was_refused() -> None:
+    """It has the width of now, and the ceiling; a refused width is taken as it is, and `adapt=False` for what it says."""
+    free, refused, stated = Quota(), Quota(), Quota(Limits(adapt=False))
+    for lease in taken(refused, 10)[:3]:
+        refused.give(lease, None, 1.0, PUSHBACK)
+    width = refused.width
+
+    twins = [quota.twin() for quota in (free, refused, stated)]
+    for twin in twins[:2]:
+        for lease in taken(twin, int(twin.width)):
+            twin.give(lease, None, 2.0, OK)
+
+    assert twins[0].width > FIRST_WIDTH
+    assert (twins[1].width, twins[2].width) == (width, inf)

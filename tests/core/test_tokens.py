@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_fanout.core.tokens import PER_DIGIT, PER_NON_ASCII, PER_PUNCTUATION, PER_WORD, estimate_tokens
+from llm_fanout.core.tokens import PER_DIGIT, PER_NON_ASCII, PER_PUNCTUATION, PER_WORD, estimate_tokens, most_tokens
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,12 @@ def test_the_count_is_that_of_its_classes(text: str) -> None:
     )
 
     assert estimate_tokens(text) == max(round(weight), min(1, len(text)))
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("hello", 5), ("日本", 6), ("\ud800", 3)])
+def test_a_token_has_a_byte_at_least(text: str, tokens: int) -> None:
+    """The most that there may be are the bytes of UTF-8, also of what cannot be encoded."""
+    assert most_tokens(text) == tokens
 
 
 @given(st.text(), st.text())

@@ -10,7 +10,7 @@ import pytest
 
 from llm_fanout import Endpoint, FanOut, Limits, Rejected
 from llm_fanout.core.job import Choice
-from llm_fanout.llm.plan import FIRST_GUESS, MEMORY, OutputGuess, Plan
+from llm_fanout.llm.plan import FIRST_GUESS, FIRST_TOKEN, MEMORY, NEXT_TOKEN, OutputGuess, Plan
 from llm_fanout.llm.prompt import Settings
 from llm_fanout.llm.routes import Routes
 from llm_fanout.llm.wire import AiohttpWire
@@ -51,12 +51,26 @@ def test_the_guess_follows_the_answers() -> None:
     """The first answer counts for as much as the guess, later ones for a twentieth at least."""
     guess = OutputGuess()
 
-    guess.learn(100)
+    guess.learn(100, 1.0)
     once = guess.tokens
     for _ in range(10 * MEMORY):
-        guess.learn(100)
+        guess.learn(100, 1.0)
 
     assert (once, round(guess.tokens)) == (300.0, 100)
+
+
+def test_how_long_answers_take_is_learnt() -> None:
+    """A guess until the first answer, then what answers took, more or less of it for longer or shorter ones."""
+    guess = OutputGuess()
+
+    before = guess.seconds_for(50)
+    guess.learn(50, 10.0)
+    once = guess.seconds_for(50)
+    guess.learn(50, 20.0)
+    twice = guess.seconds_for(50), guess.seconds_for(100)
+
+    assert before == pytest.approx(FIRST_TOKEN + 50 * NEXT_TOKEN)
+    assert (once, *twice) == pytest.approx((10.0, 15.0, 22.5))
 
 
 async def test_answers_teach_what_the_next_call_reserves() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_fanout.llm.prices import rates
+from llm_fanout.llm.prices import context_window, rates
 
 
 def test_known_models_have_three_rates() -> None:
@@ -28,3 +28,10 @@ def test_a_step_in_the_price_is_seen() -> None:
     assert short is not None
     assert long is not None
     assert long[0] > short[0]
+
+
+def test_what_a_model_can_have_to_do_with() -> None:
+    """Its context window, where the list has one."""
+    assert context_window("openai/gpt-4") == 8_192
+    assert context_window("openai/nobody-knows-it") is None
+    assert context_window("sim/gpt-4") is None

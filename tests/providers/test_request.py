@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from llm_fanout.core.tokens import estimate_tokens
+from llm_fanout.core.tokens import estimate_tokens, most_tokens
 from llm_fanout.providers import Request, Schema
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
@@ -44,6 +45,27 @@ def test_what_is_declared_counts(params: Any, schema: Any) -> None:
     messages = [{"role": "user", "content": "hello"}]
 
     assert Request("m", messages, params, schema).input_tokens() > Request("m", messages).input_tokens() + 10
+
+
+def test_texts_are_counted_as_asked() -> None:
+    """Messages, their parts and calls, tools and schemas: by bytes, say."""
+    parts = [
+        {"type": "text", "text": "some words"},
+        {"type": "tool_result", "content": "18 C"},
+        {"type": "document", "source": {"type": "text", "data": "pages"}},
+    ]
+    messages = [{"role": "user", "content": "hello"}, {"role": "user", "content": parts}]
+
+    assert Request("m", messages).input_tokens(most_tokens) == len("hellosome words18 Cpages")
+    assert Request("m", messages, {"tools": TOOLS}).input_tokens(most_tokens) == 24 + len(json.dumps(TOOLS))
+
+
+@pytest.mark.parametrize(
+    ("params", "most"), [({}, None), ({"max_tokens": 5}, 5), ({"max_tokens": 5, "max_completion_tokens": 6}, 6)]
+)
+def test_the_most_that_an_answer_may_have(params: Any, most: int | None) -> None:
+    """Under either name; the newer one is right."""
+    assert Request("m", [], params).max_tokens == most
 
 
 def test_a_request_does_not_show_its_parameters() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Unavailable, Usage
 from llm_fanout.report.bar import _says, bar
 from llm_fanout.spending import NO_USAGE, Spending
+from llm_fanout.types import Estimate
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
 
@@ -288,3 +289,28 @@ def test_the_bar_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     bar()(Summary(total=1, done=1))
 
     assert capsys.readouterr().out == ""
+
+
+def test_an_estimate_says_what_would_be() -> None:
+    """Calls and the earliest finish, tokens, the range of the cost, and what would be waited for."""
+    estimate = Estimate(
+        calls=1_000, input_tokens=12_345, output_tokens=500_000, cost=(1.25, 20.5), earliest_finish=1_000.0, binding="tokens"
+    )
+
+    text = str(estimate)
+
+    assert text.startswith("1,000 calls: done in 16 min 40 s at the earliest\n")
+    assert re.search(r"tokens +about 12,345 in, 500,000 out\n", text)
+    assert re.search(r"cost +about \$1\.2500, at most \$20\.5000\n", text)
+    assert re.search(r"waits for +the tokens a minute \(tpm\)$", text)
+    assert "<b>1,000 calls: done in 16 min 40 s at the earliest</b>" in estimate._repr_html_()
+
+
+def test_an_estimate_says_what_it_does_not_know() -> None:
+    """Prices that nobody knows; and prompts that would fail unsent."""
+    estimate = Estimate(
+        calls=3, refused=2, input_tokens=1, output_tokens=1, cost=None, earliest_finish=0.5, binding="provider"
+    )
+
+    assert str(estimate).startswith("3 calls, 2 of them refused: done in 500 ms at the earliest\n")
+    assert re.search(r"cost +not known.*Endpoint\(price=\)", str(estimate))
