@@ -82,9 +82,8 @@ class JournalFile:
 
     def note(self, name: str, said: Mapping[str, Any]) -> None:
         """Keep what is said of the journal as a whole, instead of what was said before under that name."""
-        text = encoded(said)
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, crc32(text)))
+            self._write(name, said)
 
     def noted(self, name: str) -> dict[str, Any]:
         """What was noted under that name; nothing if nothing was."""
@@ -132,7 +131,13 @@ class JournalFile:
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION}")
             db.execute(f"PRAGMA user_version = {FORMAT}")
+        for name, said in journal.notes.items():
+            self._write(name, said)
         db.execute("COMMIT")
+
+    def _write(self, name: str, said: Mapping[str, Any]) -> None:
+        text = encoded(said)
+        self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, crc32(text)))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
