@@ -99,6 +99,8 @@ def _expected(estimate: Estimate) -> Iterator[tuple[str, str]]:
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    if summary.replayed:
+        yield "replayed", f"{summary.replayed:,} answered before, and not asked again"
     if summary.attempts:
         yield "attempts", f"{summary.attempts:,}"
     usage = summary.usage

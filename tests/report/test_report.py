@@ -37,6 +37,12 @@ def whole() -> Report[Any]:
     return Report(results, summary)
 
 
+def test_what_was_answered_before_is_told() -> None:
+    """How many calls an earlier run has answered; nothing is said where none was."""
+    assert re.search(r"replayed +1,200 answered before, and not asked again\n", str(Summary(replayed=1_200, attempts=1)))
+    assert "replayed" not in str(Summary(attempts=1))
+
+
 def test_text_has_the_facts() -> None:
     """Counts, tokens, cost, what was waited for, percentiles, and each kind of error with an example."""
     text = str(whole())
