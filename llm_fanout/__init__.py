@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import CallError as CallError
     from .errors import ConfigError as ConfigError
     from .errors import FanOutError as FanOutError
+    from .errors import JournalError as JournalError
     from .errors import RateLimited as RateLimited
     from .errors import Rejected as Rejected
     from .errors import RunFailed as RunFailed
@@ -45,6 +46,7 @@ _HOMES = {
         "CallError",
         "ConfigError",
         "FanOutError",
+        "JournalError",
         "RateLimited",
         "Rejected",
         "RunFailed",

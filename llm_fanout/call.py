@@ -1,4 +1,4 @@
-"""One item on its way through a flow and the engine, and what is said of it where it never gets far."""
+"""One item on its way through a run and the engine, and what is said of it where it never gets far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .results import Result
 
 if TYPE_CHECKING:
     from .budgets import Charge
-    from .flow import Flow
+    from .passage import Passage
     from .shell import Shell
     from .work import Work
 
@@ -32,13 +32,13 @@ class Call(Generic[T]):
     """
 
     __slots__ = (
-        "flow",
         "followers",
         "index",
         "is_orphan",
         "key",
         "leader",
         "parked",
+        "passage",
         "perform",
         "reserved",
         "shell",
@@ -46,8 +46,8 @@ class Call(Generic[T]):
         "work",
     )
 
-    def __init__(self, flow: Flow[T], index: int, work: Work[T]) -> None:
-        self.flow = flow
+    def __init__(self, passage: Passage[T], index: int, work: Work[T]) -> None:
+        self.passage = passage
         self.index = index
         self.work: Any = work  # what its run wants of it besides: see `work`
         self.perform = work.perform
@@ -67,15 +67,15 @@ class Call(Generic[T]):
 
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""
-        return self.flow.started(self, attempt)
+        return self.passage.started(self, attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended."""
-        self.flow.ended(self, attempt, outcome, verdict, now)
+        self.passage.ended(self, attempt, outcome, verdict, now)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before another try."""
-        self.flow.evicted(self, job, error, now)
+        self.passage.evicted(self, job, error, now)
 
 
 def refused(index: int, item: Any, error: FanOutError) -> Result[Any]:

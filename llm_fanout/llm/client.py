@@ -277,9 +277,10 @@ class FanOut:
 
         Limits are those in force, stated and learnt. Answers are taken to be as long, and to take as long, as those that
         this client has had from the model so far; before the first, 500 tokens (or `max_tokens`, if that is less), 0.5
-        seconds to the first token and 0.01 seconds for each. So after a `map` of a few prompts it knows better. Fallbacks
-        and retries are not in it. It takes about 20 microseconds for each short prompt, in which an event loop stands
-        still: for very many, `await asyncio.to_thread(fan.estimate, prompts)`.
+        seconds to the first token and 0.01 seconds for each. So after a `map` of a few prompts it knows better. Retries are
+        not in it, nor what a journal would spare, or a budget or a deadline would end; fallbacks are, for what fits nowhere
+        before them. It takes 20 to 30 microseconds for each short prompt, in which an event loop stands still: for very
+        many, `await asyncio.to_thread(fan.estimate, prompts)`.
 
         Args:
             prompts: As for `map`, but not async. What can be gone through only once is used up by it.

@@ -35,9 +35,9 @@ from .plan import Plan, Route, Step
 from .prices import context_window
 from .prompt import Prompt, Settings, messages_of, prompt_of
 from .routes import Routes
+from .worst import AROUND_MESSAGE
 
 LONGEST_ANSWER = 128_000  # tokens; GPT-5's model pages say so, and no model of Anthropic's or Google's writes more (2026-11)
-AROUND_MESSAGE = 8  # tokens of a message's role and its marks, at the most; OpenAI's cookbook counts 3 and the name
 
 
 class Answer(NamedTuple):
@@ -77,14 +77,14 @@ class Forecast:
         self._schema = schema
         settings = Settings.of(options)
         self._shared = Plan(routes.steps(model, settings.fallbacks), settings, DEFAULT, schema=schema)
-        for route in (route for step in self._shared.steps for route in step.routes):
+        for route in self._shared.routes:
             route.provider(None)  # refused now, if it has no such API
         self._lane = Lane(max_concurrency=_narrowest(lane))
         self._twins: dict[Source, Source] = {}
         self._quotas: dict[Quota, Quota] = {}  # their members
         self._answers: dict[tuple[Step, int | None], Answer] = {}
         self._calls = self._refused = self._input = self._output = 0
-        self._likely, self._most = Bill(), Bill()
+        self._likely, self._most = Costs(), Costs()
 
     def of(self, prompts: Iterable[object]) -> Estimate:
         """The estimate for `prompts`, which are gone through once. What they raise is passed on."""
@@ -166,7 +166,7 @@ class Forecast:
         return self._quotas[quota]
 
 
-class Bill:
+class Costs:
     """Tokens to be paid for, by where they are and by the size of the requests, for prices may depend on it."""
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ def facts_of(what: Report[object] | Summary | Estimate) -> Facts:
         return Facts(_forecast(what), list(_expected(what)), [], [])
     summary = what if isinstance(what, Summary) else what.summary
     report = what if isinstance(what, Report) else Report[object]((), summary)
-    lines = [*_lines(summary), *_answered_by(report), *_carried_by(report)]
+    lines = [*_lines(summary), *_shared(report), *_answered_by(report), *_carried_by(report)]
     return Facts(_headline(summary), lines, list(_times(report)), list(_errors(summary, report)))
 
 
@@ -100,7 +100,7 @@ def _expected(estimate: Estimate) -> Iterator[tuple[str, str]]:
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.replayed:
-        yield "replayed", f"{summary.replayed:,} answered before, and not asked again"
+        yield "replayed", f"{calls(summary.replayed)}, which an earlier run has answered"
     if summary.attempts:
         yield "attempts", f"{summary.attempts:,}"
     usage = summary.usage
@@ -124,6 +124,12 @@ def _answered_by(report: Report[object]) -> Iterator[tuple[str, str]]:
     ]
     more = f", {len(answered) - MANY} more" if len(answered) > MANY else ""
     yield "answered by", printable(", ".join(named) + more)
+
+
+def _shared(report: Report[object]) -> Iterator[tuple[str, str]]:
+    """How many calls shared the answer of an identical one, if any."""
+    if shared := sum(result.source == "shared" for result in report):
+        yield "shared", f"{calls(shared)}, answered with an identical one"
 
 
 def _carried_by(report: Report[object]) -> Iterator[tuple[str, str]]:

@@ -86,7 +86,7 @@ def test_a_row_that_has_changed_is_asked_anew(prompts: Path, tmp_path: Path, db:
     said = invoke("resume", db).stdout
 
     assert [row["text"] for row in rows_of(out)] == ["one", "two", "four"]
-    assert "2 answered before" in said
+    assert "2 calls, which an earlier run has answered" in said
 
 
 def test_a_row_that_was_left_out_is_left_out_again(prompts: Path, tmp_path: Path, db: Path) -> None:

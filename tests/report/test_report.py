@@ -37,12 +37,6 @@ def whole() -> Report[Any]:
     return Report(results, summary)
 
 
-def test_what_was_answered_before_is_told() -> None:
-    """How many calls an earlier run has answered; nothing is said where none was."""
-    assert re.search(r"replayed +1,200 answered before, and not asked again\n", str(Summary(replayed=1_200, attempts=1)))
-    assert "replayed" not in str(Summary(attempts=1))
-
-
 def test_text_has_the_facts() -> None:
     """Counts, tokens, cost, what was waited for, percentiles, and each kind of error with an example."""
     text = str(whole())
@@ -83,6 +77,17 @@ def test_the_sdk_is_named_where_it_carried_calls() -> None:
     assert carried_by("sdk", "sdk") == "the SDK"
     assert carried_by("wire", "sdk", "", "sdk") == "the SDK 2, the wire 1"
     assert carried_by("wire", "wire", "function", "") == ""
+
+
+def test_calls_that_were_not_made_are_counted() -> None:
+    """How many an earlier run has answered, and how many an identical call; nothing is said where there are none."""
+    results: list[Result[Any]] = [Result(index=index, id=index, returned="x", source="shared") for index in range(3)]
+    report = Report(results, Summary(total=13, done=13, succeeded=13, replayed=10))
+
+    assert re.search(r"replayed +10 calls, which an earlier run has answered\n", str(report))
+    assert re.search(r"shared +3 calls, answered with an identical one\n", str(report))
+    assert "replayed" not in str(whole())
+    assert "shared" not in str(whole())
 
 
 def test_one_call_is_one_call() -> None:
