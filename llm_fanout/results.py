@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args
 
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind
 from .hooks import hook
-from .rowfile import RowFile
+from .rowfiles.rowfile import RowFile
 from .spending import NO_USAGE, Spending, Usage
 from .summary import Summary
 
@@ -168,8 +168,8 @@ class Result(Generic[T_co]):
         """A row of plain values that `json.dumps` takes, ready for a file or a data frame.
 
         Keys, in order: id, index, ok, the fields of a structured answer (one that has the name of another key here is under
-        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, attempts, usage, cost,
-        latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
+        `value.` and its name), text, error (None, or kind, status, message, retry_after), model, source, attempts, usage,
+        cost, latency, queue_time, service_time, and where there are some ttft, finish_reason, tool_calls. A vector, and an
         executor's result that is not text, are under `value`.
         """
         read = self._read() if self.reply else None
@@ -178,6 +178,7 @@ class Result(Generic[T_co]):
         row |= {
             "error": None if self.error is None else self.error.to_dict(),
             "model": self.model,
+            "source": self.source,
             "attempts": self.attempts,
             "usage": self.usage._asdict(),
             "cost": self.cost,
@@ -205,6 +206,7 @@ class Result(Generic[T_co]):
                 id=row["id"],
                 error=None if failure is None else _error_of(failure, row["text"]),
                 model=row["model"],
+                source=row["source"],
                 attempts=row["attempts"],
                 spending=_spending_of(row["model"], Usage(**row["usage"])),
                 queue_time=row["queue_time"],

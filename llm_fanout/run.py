@@ -108,7 +108,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         Raises:
             ConfigError: The place cannot be written to, or its name ends in none of these: nothing was sent.
             RunFailed: The disk is full, or a value cannot be written as JSON: the run has ended, and what was at `path` is
-                there still. Or the source raised, or the journal cannot be used: what was done is written, if anything was.
+                there still. Or the source raised: what was done is written; if that is nothing, what was there stays.
         """
         self._claim()
         try:
@@ -219,7 +219,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
                     await sink.write(results)
                 else:
                     await self._wait(self._shelf.news())
-            if self._flow.failure is None or self._tally.done:
+            if self._flow.failure is None or self._tally.done:  # a run that broke at once has nothing to put there
                 await sink.put_in_place()
         except Exception as exc:  # the disk's, or of a value of the user's: no file, so the run is of no use
             for result in results:

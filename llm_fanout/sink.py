@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .place import Target
 from .results import Result
-from .rowfile import RowFile
+from .rowfiles.place import Target
+from .rowfiles.rowfile import RowFile
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from llm_fanout import cli
 FAST = "latency=0.01,jitter=0"
 PATIENCE = 30  # seconds for what takes a moment, on a machine that others use, too
 NUMBERS = count()
-KEYS = ("id", "index", "ok", "text", "error", "model", "attempts", "usage", "cost")
+KEYS = ("id", "index", "ok", "text", "error", "model", "source", "attempts", "usage", "cost")
 KEYS += ("latency", "queue_time", "service_time", "finish_reason")
 # A shell that starts a job with & has it ignore Ctrl-C, and so would all that it starts.
 PROGRAM = """

@@ -19,20 +19,7 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: (
-        "columns",
-        "errors",
-        "hooks",
-        "lines",
-        "place",
-        "results",
-        "rowfile",
-        "spending",
-        "spool",
-        "summary",
-        "tables",
-        "types",
-    ),
+    0: ("errors", "hooks", "results", "rowfiles", "spending", "summary", "types"),
     1: ("core",),
     2: (
         "budgets",

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from llm_fanout import BadReply, ConfigError, FanOutError, Report, Result, Summary, Unavailable, Usage
 from llm_fanout.errors import ERROR_OF_KIND, Kind
-from llm_fanout.lines import json_line
 from llm_fanout.results import ToolCall
+from llm_fanout.rowfiles.lines import json_line
 from llm_fanout.spending import Spending
 
 REPLY = json.dumps(

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from support import Simulate, consume
 
 from llm_fanout import ConfigError, Executor, FanOut, FanOutError, Limits, RunFailed, Summary, run
-from llm_fanout.rowfile import RowFile
+from llm_fanout.rowfiles.rowfile import RowFile
 
 
 class Label(BaseModel):
@@ -232,6 +232,22 @@ def test_a_source_that_raises_keeps_what_is_done(simulate: Simulate[Any], tmp_pa
     assert values_of(path) == list(range(5))
 
 
+async def test_a_source_that_raises_at_once_leaves_what_was_there(tmp_path: Path) -> None:
+    """A run that did nothing does not replace the rows of one that did."""
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+
+    def source() -> Iterator[int]:
+        raise ValueError("no such table")
+        yield 0
+
+    with pytest.raises(RunFailed, match="no such table"):
+        await Executor().map(echo, source()).sink(path)
+
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
 def test_a_task_that_is_cancelled_keeps_what_is_done(simulate: Simulate[Any], tmp_path: Path) -> None:
     """The calls are cancelled, the rows are put in place, and the cancellation goes on."""
     path = tmp_path / "out.jsonl"
@@ -354,6 +370,20 @@ async def test_a_run_is_sunk_once(tmp_path: Path) -> None:
         await fan.sink(tmp_path / "other.jsonl")
 
 
+def test_a_call_may_sink_a_run_of_its_own(simulate: Simulate[Any], tmp_path: Path) -> None:
+    """It lends its slot to it while it waits, as for a run that it awaits."""
+    executor = Executor(max_concurrency=1)
+
+    async def outer(number: int) -> int:
+        return (await executor.map(echo, range(3)).sink(tmp_path / f"{number}.jsonl")).succeeded
+
+    async def main() -> Summary:
+        return await executor.map(outer, range(2)).sink(tmp_path / "out.jsonl")
+
+    assert simulate(main).succeeded == 2
+    assert (values_of(tmp_path / "out.jsonl"), values_of(tmp_path / "1.jsonl")) == ([3, 3], [0, 1, 2])
+
+
 async def test_a_value_that_json_does_not_have_ends_the_run(tmp_path: Path) -> None:
     """The calls are cancelled, what was there stays, and the error names the result; the report has what was at hand."""
     path = tmp_path / "out.jsonl"
@@ -419,7 +449,7 @@ async def test_a_device_that_is_full_ends_the_run() -> None:
 
 async def test_rows_that_waited_do_not_hold_up_those_that_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are written some at a time, and without anything coming, too."""
-    monkeypatch.setattr("llm_fanout.rowfile.STEP", 3)
+    monkeypatch.setattr("llm_fanout.rowfiles.rowfile.STEP", 3)
     monkeypatch.setattr(run, "BATCH", 4)
     many, end = asyncio.Event(), asyncio.Event()
 
@@ -476,18 +506,3 @@ async def test_a_value_that_json_does_not_have_leaves_an_open_file_open(tmp_path
 
 async def a_set(number: int) -> set[int]:
     return {number}
-
-
-async def test_a_run_that_has_done_nothing_leaves_what_was_there(tmp_path: Path) -> None:
-    """A source that raises at once is no reason to replace the rows of an earlier run by none."""
-    path = tmp_path / "out.jsonl"
-    path.write_text("as it was")
-
-    def broken() -> Iterator[int]:
-        raise OSError("there is nothing")
-        yield 0
-
-    with pytest.raises(RunFailed, match="there is nothing"):
-        await Executor().map(echo, broken()).sink(path)
-
-    assert path.read_text() == "as it was"

@@ -26,10 +26,10 @@ COMMAND = "command"  # the name under which a journal has the order
 
 def fulfil(order: Order) -> int:
     """Ask what is to be asked, write the rows, and say how it went. The exit code."""
-    from ..llm.client import fan_out
-
-    _check_output(order)
     with Ending() as ending, ExitStack() as stack:
+        from ..llm.client import fan_out
+
+        _check_output(order)
         endpoint = _endpoint(order, stack)
         prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
         drawn = bar(over_rows=order.output == STREAM)
@@ -46,9 +46,9 @@ def fulfil(order: Order) -> int:
 
 def estimate(order: Order) -> Estimate:
     """What it would take, without sending anything."""
-    from ..llm.client import FanOut
+    with Ending(), ExitStack() as stack:
+        from ..llm.client import FanOut
 
-    with ExitStack() as stack:
         endpoint = _endpoint(order, stack)
         prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
         return FanOut(endpoint, limits=_limits(order)).estimate(prompts.at_hand(), **_options(order))
@@ -56,7 +56,7 @@ def estimate(order: Order) -> Estimate:
 
 def _check_output(order: Order) -> None:
     """Refuse a place that cannot be written to while nothing has been paid for yet."""
-    from ..rowfile import RowFile
+    from ..rowfiles.rowfile import RowFile
 
     place = Path(order.output)
     if order.output == STREAM:

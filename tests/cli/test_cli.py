@@ -31,6 +31,7 @@ def test_python_dash_m_is_the_console_script(monkeypatch: pytest.MonkeyPatch, ca
         (("run", "-", "--model", "sim/x", "--output", "out.xml"), "use one of .jsonl"),
         (("run", "-", "--model", "sim/x", "--rpm", "-1"), "rpm"),
         (("run", "-", "--model", "sim/x", "--budget", "-1"), "budget"),
+        (("run", "-", "--model", "sim/x", "--budget", "5"), "price"),
         (("run", "-", "--model", "sim/x", "--token-budget", "-1"), "token_budget"),
         (("run", "-", "--model", "sim/x", "--deadline", "0"), "deadline"),
         (("resume", "nowhere.db"), "there is no journal nowhere.db"),

@@ -71,13 +71,13 @@ def test_the_first_signal_lets_calls_end(tmp_path: Path, press: Press, number: s
     with Box(SimConfig()) as box:
         press(lambda: box.stats["in_flight"] == 3, number)
         result = invoke(*("run", path, "--model", "sim/x", "--base-url", box.url, "--output", out, "--max-concurrency", 3))
-        answered = box.stats["answered"]
+        answered, asked = box.stats["answered"], box.stats["requests"]
 
     assert result.exit_code == code
-    assert answered == 3
-    assert [row["id"] for row in rows_of(out) if row["ok"]] == [0, 1, 2]
+    assert 3 <= answered == asked < 20
+    assert [row["id"] for row in rows_of(out) if row["ok"]] == [*range(answered)]
     assert "stopping: no more calls are started, 3 under way may end; again to cancel them" in result.stderr
-    assert "3 succeeded, 0 failed" in result.stdout
+    assert f"{answered} succeeded, 0 failed" in result.stdout
 
 
 @pytest.mark.usefixtures("our_loops")
@@ -107,7 +107,7 @@ def test_a_signal_while_rows_are_written_costs_none(prompts: Path, tmp_path: Pat
         signal.raise_signal(SIGINT)
         return json.dumps(row) + "\n"
 
-    monkeypatch.setattr("llm_fanout.rowfile.json_line", pressed)
+    monkeypatch.setattr("llm_fanout.rowfiles.rowfile.json_line", pressed)
 
     result = invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", out)
 
@@ -152,7 +152,7 @@ def test_what_the_caller_ignores_is_not_heard(prompts: Path, tmp_path: Path, mon
     assert result.exit_code == 0
 
 
-@pytest.mark.parametrize(("limit", "code"), [("0.5", 3), ("60", 0)])
+@pytest.mark.parametrize(("limit", "code"), [("2", 3), ("60", 0)])
 def test_a_deadline_that_ends_it_is_exit_code_3(tmp_path: Path, limit: str, code: int) -> None:
     """What was cut off says so; one that was not reached is no matter."""
     path, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
@@ -182,18 +182,16 @@ def test_a_command_that_was_stopped_goes_on(tmp_path: Path, numbers: tuple[signa
                 first.press(each)
                 until(lambda: "stopping" in first.said)
             ended = first.ended()
-        paid, cut_off = box.stats["answered"], box.stats["requests"] - box.stats["answered"]
-        written = rows_of(out)
+        asked, done = box.stats["requests"], sum(row["ok"] for row in rows_of(out))
         with command(tmp_path, "resume", "my run.db") as second:
             ended_again = second.ended()
-        asked = box.stats["requests"]
+        asked_again = box.stats["requests"] - asked
 
     assert ended[0] == code
     assert first.said.endswith("to go on: llm-fanout resume 'my run.db'\n")
-    assert sum(row["ok"] for row in written) == paid
-    assert cut_off == 0 or len(numbers) > 1
+    assert asked == done or len(numbers) > 1
     assert ended_again[0] == 0
-    assert asked == len(SLOW) + cut_off
+    assert asked_again == len(SLOW) - done
     assert [(row["id"], row["ok"]) for row in rows_of(out)] == [(number, True) for number in range(len(SLOW))]
 
 

@@ -214,3 +214,25 @@ def test_a_dry_run_of_standard_input(prompts: Path) -> None:
     result = invoke("run", "-", "--model", "sim/x", "--sim", FAST, "--dry-run", stdin=prompts.read_text())
 
     assert "3 calls" in result.stdout
+
+
+def test_alike_prompts_share_an_answer_if_asked_to(tmp_path: Path) -> None:
+    """With --dedupe one request answers those that ask the same, and their rows say so."""
+    path, out = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    path.write_text('"[[latency:0.5]] the same"\n' * 3)
+
+    with Box(SimConfig()) as box:
+        result = invoke("run", path, "--model", "sim/x", "--base-url", box.url, "--output", out, "--dedupe")
+        asked = box.stats["requests"]
+
+    assert (result.exit_code, asked) == (0, 1)
+    assert [row["source"] for row in rows_of(out)] == ["provider", "shared", "shared"]
+
+
+@pytest.mark.parametrize(("fallback", "code"), [((), 1), (("--fallback", "sim/y"), 0)])
+def test_a_fallback_answers_for_what_cannot_be_had(prompts: Path, fallback: tuple[str, ...], code: int) -> None:
+    """A key that is refused closes the first model, and the next one takes over."""
+    result = invoke("run", prompts, "--model", "sim/x", "--sim", f"{FAST},401=1", *fallback)
+
+    assert result.exit_code == code
+    assert [json.loads(line)["ok"] for line in result.stdout.splitlines()] == [not code] * 3

@@ -7,13 +7,15 @@ file (a pipe, a device) is written to as it is.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 BUFFER = 2**18  # bytes that are written at once
+LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # what file systems say that have no locks: Lustre, FUSE, NFS
 
 
 Target = str | os.PathLike[str] | BinaryIO
@@ -139,7 +141,17 @@ def _has_locks() -> bool:
 
 
 def _lock(file: BinaryIO) -> None:
-    if _has_locks():
-        import fcntl
+    """Lock a file, where there are locks.
 
+    Raises:
+        BlockingIOError: Somebody else has locked it.
+    """
+    if not _has_locks():
+        return
+    import fcntl
+
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno not in LOCKLESS:
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from typing import BinaryIO
 
 import pytest
 
-from llm_fanout import ConfigError, place
-from llm_fanout.place import Place
+from llm_fanout import ConfigError
+from llm_fanout.rowfiles import place
+from llm_fanout.rowfiles.place import Place
 
 
 @pytest.fixture(params=["with locks", "without"])
@@ -68,11 +70,24 @@ def test_two_cannot_write_one_file(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text() == ""
 
 
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the file is written all the same, and only two at once go unnoticed."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    there = Place(tmp_path / "out.jsonl")
+    there.put(there.open())
+
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
 def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
     """A partial file of a process that is gone is written anew, not added to, whoever could read it."""
     code = f"""
 import os, signal
-from llm_fanout.place import Place
+from llm_fanout.rowfiles.place import Place
 Place({str(tmp_path / "out.jsonl")!r}).open().write(b"x" * 1_000_000)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from .errors import FanOutError
+from ..errors import FanOutError
 
 # What JSON may hold as it is and a file of lines should not: DEL and C1 drive terminals, NEL, LS and PS end lines for
 # many readers, and half of a surrogate pair (models cut emoji in two) has no UTF-8.

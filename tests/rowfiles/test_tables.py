@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from pyarrow import parquet  # type: ignore[import-untyped]  # it has no types
 
-from llm_fanout import ConfigError, Result, Unavailable, tables
-from llm_fanout.columns import columns_of
-from llm_fanout.lines import json_line
-from llm_fanout.tables import Csv, JsonLines, Parquet, Table, kind_of
+from llm_fanout import ConfigError, Result, Unavailable
+from llm_fanout.rowfiles import tables
+from llm_fanout.rowfiles.columns import columns_of
+from llm_fanout.rowfiles.lines import json_line
+from llm_fanout.rowfiles.tables import Csv, JsonLines, Parquet, Table, kind_of
 
 
 def encoded(kind: type[Table], results: Sequence[Result[Any]]) -> bytes:

@@ -15,8 +15,9 @@ import pytest
 from pyarrow import parquet  # type: ignore[import-untyped]  # it has no types
 from pydantic import BaseModel
 
-from llm_fanout import ConfigError, Result, Unavailable, rowfile
-from llm_fanout.rowfile import RowFile
+from llm_fanout import ConfigError, Result, Unavailable
+from llm_fanout.rowfiles import rowfile
+from llm_fanout.rowfiles.rowfile import RowFile
 
 KINDS = ["jsonl", "csv", "parquet"]
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from llm_fanout import Result, Unavailable
-from llm_fanout.columns import cells, columns_of
+from llm_fanout.rowfiles.columns import cells, columns_of
 from llm_fanout.spending import Spending, Usage
 
 
@@ -122,6 +122,22 @@ def test_text_needs_no_value() -> None:
     found = cells_of(result, result)
 
     assert (found["text"], found["value"]) == ("yes", None)
+
+
+def test_every_key_that_a_row_can_have_has_a_column() -> None:
+    """A row with all that there can be (a streamed answer that calls a tool, a vector, a failure) leaves nothing over."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    reply = json.dumps({"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}).encode()
+    results: list[Result[Any]] = [
+        Result(index=0, id="q", reply=reply, api="chat", ttft=0.5),
+        Result(index=1, id="r", returned=[0.5]),
+        Result(index=2, id="s", error=Unavailable("no answer")),
+    ]
+    rows = [dict(result.to_dict()) for result in results]
+
+    assert {"ttft", "finish_reason", "tool_calls", "value"} <= rows[0].keys() | rows[1].keys()
+    assert [cells_of(result, result)["value"] for result in results] == [None, "[0.5]", None]
 
 
 class Other(BaseModel):

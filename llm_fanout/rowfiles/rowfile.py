@@ -14,7 +14,7 @@ from .spool import Spool
 from .tables import JsonLines, Table, kind_of
 
 if TYPE_CHECKING:
-    from .results import Result
+    from ..results import Result
 
 STEP = 4_096  # rows that have waited and are written in one step
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol
 
+from ..errors import ConfigError
 from .columns import Cell, Sort, cells
-from .errors import ConfigError
 from .lines import escaped
 
 GROUP_ROWS = 8_192  # a row group of Parquet: enough to be packed well

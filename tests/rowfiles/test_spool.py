@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from llm_fanout import spool
-from llm_fanout.spool import Spool
+from llm_fanout.rowfiles import spool
+from llm_fanout.rowfiles.spool import Spool
 
 
 def line(position: int) -> bytes:

@@ -25,6 +25,7 @@ _LAST: dict[str, Sort] = {
     "error.message": "text",
     "error.retry_after": "real",
     "model": "text",
+    "source": "text",
     "attempts": "whole",
     "usage.input_tokens": "whole",
     "usage.output_tokens": "whole",
