@@ -35,7 +35,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def main() -> None:
-    """The console script."""
+    """What the console script does, once all this is imported."""
     try:
         app()
     except ConfigError as exc:

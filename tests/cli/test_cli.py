@@ -5,19 +5,40 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from importlib.abc import MetaPathFinder
 
 import pytest
 from commands import invoke, main
+
+from llm_fanout.__main__ import main as console_script
 
 
 def test_python_dash_m_is_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m llm_fanout` does the same."""
     monkeypatch.setattr(sys, "argv", ["llm-fanout", "--version"])
+    monkeypatch.delitem(sys.modules, "llm_fanout.__main__")
 
     with pytest.raises(SystemExit):
         runpy.run_module("llm_fanout", run_name="__main__")
 
     assert capsys.readouterr().out == "0.1.0\n"
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130, and not a word, also while the command line itself is still being imported."""
+
+    class Pressed(MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "llm_fanout.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "llm_fanout.cli")
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+
+    with pytest.raises(SystemExit) as ended:
+        console_script()
+
+    assert ended.value.code == 130
 
 
 @pytest.mark.parametrize(
