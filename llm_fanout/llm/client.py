@@ -30,7 +30,7 @@ from .estimate import Forecast
 from .files import calls_at_once
 from .heard import Tell
 from .live_limits import LiveLimits
-from .plan import Plan, Step
+from .plans import Plans
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -39,7 +39,6 @@ from .prompt import (
     Priority,
     Prompt,
     RunOptions,
-    Settings,
     check_figure,
     check_options,
     prompt_of,
@@ -49,7 +48,6 @@ from .sources import check_at_hand, check_source, claim_id
 from .stream import Stream
 from .times import seconds_left, seconds_until
 from .wire import AiohttpWire
-from .worst import worst_rates
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -405,44 +403,32 @@ class FanOut:
         tell: Tell | None = None,
         reuse: Report[Any] | None = None,
     ) -> Run[Any]:
-        shared = Settings.of(options)
-        steps = self._routes.steps(model, shared.fallbacks)
-        for route in (route for step in steps for route in step.routes):
-            route.provider(api)  # refused now, if it has no such API
         scope = SCOPE.get()
-        rank = DEFAULT if scope is None or scope.rank is None else scope.rank
-        ids: set[str | int] = set()
         own = _purses(options, "the run")
         purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
         budgets = Budgets(purses) if purses else None
-        is_priced = budgets is not None and budgets.is_priced
-
-        def plan(steps: Sequence[Step], settings: Settings) -> Plan:
-            urgency = rank if settings.rank is None else settings.rank
-            made = Plan(steps, settings, urgency, schema=schema, api=api, tell=tell, is_priced=is_priced)
-            if is_priced:
-                worst_rates(made.routes, 0.0)  # refused now, if there is a model without a price
-            return made
-
-        def plan_of(prompt: Prompt) -> Plan:
-            settings = Settings.of({**options, **prompt.options}) if prompt.options else shared
-            elsewhere = prompt.model is not None or settings.fallbacks is not shared.fallbacks
-            return plan(self._routes.steps(prompt.model or model, settings.fallbacks) if elsewhere else steps, settings)
-
-        shared_plan = plan(steps, shared)
+        plans = Plans(
+            self._routes,
+            model,
+            options,
+            rank=DEFAULT if scope is None or scope.rank is None else scope.rank,
+            schema=schema,
+            api=api,
+            tell=tell,
+            is_priced=budgets is not None and budgets.is_priced,
+        )
+        ids: set[str | int] = set()
 
         def open(index: int, item: object) -> PromptCall:
             prompt = prompt_of(item)
             claim_id(prompt, ids)
-            is_plain = prompt.model is None and not prompt.options
-            id = index if prompt.id is None else prompt.id
-            return PromptCall(prompt, id, shared_plan if is_plain else plan_of(prompt))
+            return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
 
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start
         terms = Terms(
             lane=lane,
-            sources=[step.source for step in steps],
+            sources=[step.source for step in plans.shared.steps],
             deadline=lambda: seconds_left(deadline),
             counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),

@@ -17,7 +17,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ..core.job import ONE_REQUEST, Attempt, Cost, Job, Outcome
-from ..core.lanes import DEFAULT, Lane
+from ..core.lanes import Lane
 from ..core.pool import Pool
 from ..core.quota import Quota
 from ..core.schedule import Schedule
@@ -31,9 +31,10 @@ from ..providers.schema import Schema
 from ..spending import Usage, cost_of
 from ..types import Estimate
 from .endpoint import Endpoint
-from .plan import Plan, Route, Step
+from .plan import Route, Step
+from .plans import Plans
 from .prices import context_window
-from .prompt import Prompt, Settings, messages_of, prompt_of
+from .prompt import Prompt, messages_of, prompt_of
 from .routes import Routes
 from .worst import AROUND_MESSAGE
 
@@ -71,14 +72,7 @@ class Forecast:
         schema: Schema[Any] | None,
         lane: Lane,
     ) -> None:
-        self._routes = routes
-        self._model = model
-        self._options = options
-        self._schema = schema
-        settings = Settings.of(options)
-        self._shared = Plan(routes.steps(model, settings.fallbacks), settings, DEFAULT, schema=schema)
-        for route in self._shared.routes:
-            route.provider(None)  # refused now, if it has no such API
+        self._plans = Plans(routes, model, options, schema=schema)
         self._lane = Lane(max_concurrency=_narrowest(lane))
         self._twins: dict[Source, Source] = {}
         self._quotas: dict[Quota, Quota] = {}  # their members
@@ -102,7 +96,7 @@ class Forecast:
 
     def _window(self) -> int:
         """Prompts that a run would have pulled and not yet seen the end of."""
-        width = max(self._twin(step.source).width for step in self._shared.steps)
+        width = max(self._twin(step.source).width for step in self._plans.shared.steps)
         return UNLIMITED_WINDOW if width == inf else int(WINDOW * width)
 
     def _jobs(self, prompts: Iterable[object]) -> Iterator[Job]:
@@ -120,7 +114,7 @@ class Forecast:
             ConfigError: The prompt's own model is not known.
             Rejected: It needs more tokens than pass in a minute anywhere.
         """
-        plan = self._shared if prompt.model is None and not prompt.options else self._plan_of(prompt)
+        plan = self._plans.of(prompt)
         request = plan.request_for(messages_of(prompt, plan.settings))
         source, cost = plan.choices_for(request)[0]
         step = next(step for step in plan.steps if step.source is source)
@@ -130,11 +124,6 @@ class Forecast:
         used = cost if cost is ONE_REQUEST else Cost.of(cost.input, float(answer.tokens))
         end = Outcome(used=used, pace=answer.seconds / max(answer.tokens, 1))
         return Job(self._twin(source), cost, payload=(answer.seconds, end), lane=self._lane, rank=plan.rank)
-
-    def _plan_of(self, prompt: Prompt) -> Plan:
-        settings = Settings.of({**self._options, **prompt.options})
-        steps = self._routes.steps(prompt.model or self._model, settings.fallbacks)
-        return Plan(steps, settings, DEFAULT, schema=self._schema)
 
     def _answer(self, step: Step, most: int | None) -> Answer:
         answer = self._answers.get((step, most))

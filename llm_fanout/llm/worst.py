@@ -45,7 +45,7 @@ class Worst:
         """That of `request`, whoever of `routes` answers it."""
         routes = list(routes)
         input = float(request.input_tokens(most_tokens) + AROUND_MESSAGE * len(request.messages))
-        stated = request.params.get("max_completion_tokens", request.params.get("max_tokens"))
+        stated = request.max_tokens
         return cls(
             input,
             None if stated is None else float(stated),
