@@ -43,7 +43,7 @@ def demo(
 
 
 async def report_of(run: Run[str]) -> Report[str]:
-    """Await a run; by this name, so that it can be told that it is awaited."""
+    """What awaiting `run` gives, as a coroutine, which a Run is not."""
     return await run
 
 
