@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from .budgets import Purse
 from .errors import JournalError
 from .journal import OpenJournal
-from .journal.opened import Done, Kept
+from .journal.clerk import Kept
+from .journal.opened import Done
 from .results import Result
 from .work import Repeatable
 
@@ -131,6 +132,8 @@ class Memory:
         def read(found: Sequence[Mapping[str, Any]] | JournalError) -> None:
             if isinstance(found, JournalError):
                 failed(found)
+                for call in rows.values():
+                    answered(call, None)
                 return
             for call, answer in zip(rows.values(), found, strict=True):
                 result = call.work.again(call.index, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
@@ -134,22 +134,38 @@ async def opened(
     around = SCOPE.get()
     above = root if around is None else around.lane
     lane = Lane(above, weight=weight, max_concurrency=max_concurrency)
-    kept = None if journal is None else OpenJournal(journal, budgeted=bool(purses))
-    if kept is not None:
+    async with _in_use(journal, purses) as kept:
+        scope = Scope(name, lane, rank=rank, around=around, own=purses, journal=kept)
+        if around is not None:
+            around.children = (*around.children, scope)
+        SCOPE.set(scope)
+        try:
+            yield scope
+        finally:
+            SCOPE.set(around)  # not by token: an agent framework may leave in another context than it came in
+            await scope.leave()
+
+
+@asynccontextmanager
+async def _in_use(journal: Journal | None, purses: Sequence[Purse]) -> AsyncIterator[OpenJournal | None]:
+    """That journal, open, for what these budgets are spent on, too.
+
+    It is closed at the end, also if it could not be opened, or nobody waited for that.
+    """
+    if journal is None:
+        yield None
+        return
+    kept = OpenJournal(journal, budgeted=bool(purses))
+    try:
         await _told(kept.open)
         for purse in purses:
             purse.keep_in(kept)
-    scope = Scope(name, lane, rank=rank, around=around, own=purses, journal=kept)
-    if around is not None:
-        around.children = (*around.children, scope)
-    SCOPE.set(scope)
-    try:
-        yield scope
-    finally:
-        SCOPE.set(around)  # not by token: an agent framework may leave in another context than it came in
-        await scope.leave()
-        if kept is not None:
+        yield kept
+    except BaseException:
+        with suppress(JournalError):  # what is on its way says more, and may have a report
             await _told(kept.close)
+        raise
+    await _told(kept.close)
 
 
 async def _told(ask: Callable[[Done], None]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import added, imports, load_server, measured, overhead, streaming
+from benchmarks import added, imports, journal, load_server, measured, overhead, streaming
 from benchmarks.callers import Caller
 from benchmarks.child import play
 from benchmarks.contest import Player, compete
@@ -27,6 +27,7 @@ SCRIPTS = (
     "core",
     "executor",
     "imports",
+    "journal",
     "lag",
     "latency_100",
     "makespan",
@@ -194,6 +195,17 @@ def test_what_is_added_is_above_the_bare_loop() -> None:
 
     assert all(len(taken) == 1 for taken in seconds.values())
     assert added.report(seconds).count("\n") == 1 + len(added.CONTENDERS)
+
+
+def test_what_a_journal_adds(tmp_path: Path) -> None:
+    """Both threads, with a journal and without; then all that is in it, from its opening to the last Result."""
+    costs = journal.measure(50, 1, tmp_path)
+    seconds = journal.reopened(70, 1, tmp_path)
+
+    assert all(cost.loop > 0 < cost.whole for taken in costs.values() for cost in taken)
+    assert journal.report(costs, 475.0).count("\n") == 3
+    assert 0 < seconds["ready"][0] < seconds["delivered"][0]
+    assert journal.report_reopening(seconds, 70).count("\n") == 3
 
 
 def test_imports_say_what_they_load(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,12 +13,13 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import JournalError
-from .record import Record, decoded, encoded
+from .record import REMEDY, Record, decoded, encoded
 from .stated import Journal
 
 APPLICATION = 0x6C666A6E  # "lfjn", in the header of every SQLite file of ours
 FORMAT = 1  # of the tables; a newer one is refused, there is no older one
 PRIVATE = 0o600
+HEADER = {"application_id": APPLICATION, "user_version": FORMAT}
 TABLES = """
 CREATE TABLE results (
     row INTEGER PRIMARY KEY,
@@ -44,7 +46,8 @@ class JournalFile:
         self._place = journal.place
         with self._explained():
             _make(self._place)
-            # Autocommit: transactions begin and end where we say.
+            _check_ours(self._place)
+            # Autocommit: each statement is a transaction.
             self._db = sqlite3.connect(self._place, timeout=0.0, isolation_level=None)
         try:
             with self._explained():
@@ -77,13 +80,14 @@ class JournalFile:
     def add(self, records: Iterable[tuple[Record, bytes | None]]) -> None:
         """Keep `records`, each with its prompt if that is to be kept, or none of them."""
         values = [value for record, prompt in records for value in (*record, prompt)]
-        with self._transaction():
+        with self._explained():
             self._db.execute(_insertion(len(values) // WIDTH), values)
 
     def note(self, name: str, said: Mapping[str, Any]) -> None:
         """Keep what is said of the journal as a whole, instead of what was said before under that name."""
-        with self._transaction():
-            self._write(name, said)
+        text = encoded(said)
+        with self._explained():
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, crc32(text)))
 
     def noted(self, name: str) -> dict[str, Any]:
         """What was noted under that name; nothing if nothing was."""
@@ -91,9 +95,10 @@ class JournalFile:
             found = self._db.execute('SELECT text, "check" FROM notes WHERE name = ?', (name,)).fetchone()
         if found is None:
             return {}
-        if crc32(found[0]) != found[1]:
-            raise JournalError(f"the journal {self._place} is damaged: {name!r} is not what was noted")
-        return decoded(found[0])
+        text, check = found
+        if not isinstance(text, bytes) or crc32(text) != check:
+            raise JournalError(f"the journal {self._place} is damaged: {name!r} is not what was noted; {REMEDY}")
+        return decoded(text)
 
     def purge(self) -> int:
         """Forget all prompts, so that nothing of them is left in the file; how many there were."""
@@ -114,10 +119,9 @@ class JournalFile:
         # Held from the first look to the end, also against a second connection of this process; it needs no shared memory
         # and so no third file. (SQLite, "Write-Ahead Logging", section 8.)
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        application, version = _number(db, "application_id"), _number(db, "user_version")
-        is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if application != APPLICATION and not (is_empty and application == 0):
-            raise JournalError(f"{self._place} is a database, but no journal of llm_fanout; name another file")
+        if _number(db, "application_id") != APPLICATION:
+            self._make_tables()
+        version = _number(db, "user_version")
         if version > FORMAT:
             raise JournalError(
                 f"the journal {self._place} has format {version}, made by a newer llm_fanout; upgrade this one"
@@ -126,30 +130,14 @@ class JournalFile:
         # NORMAL: what was committed survives the process; FULL syncs the log at each commit. (SQLite, PRAGMA synchronous)
         db.execute(f"PRAGMA synchronous = {'FULL' if journal.durability == 'power' else 'NORMAL'}")
         db.execute("BEGIN IMMEDIATE")  # whoever cannot write learns it now
-        if is_empty:
-            for statement in filter(str.strip, TABLES.split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
-            db.execute(f"PRAGMA user_version = {FORMAT}")
         for name, said in journal.notes.items():
-            self._write(name, said)
+            self.note(name, said)
         db.execute("COMMIT")
 
-    def _write(self, name: str, said: Mapping[str, Any]) -> None:
-        text = encoded(said)
-        self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, crc32(text)))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk may have ended it
-                    self._db.execute("ROLLBACK")
-                raise
+    def _make_tables(self) -> None:
+        """Make the empty file one of ours, at once and before the log: so its header alone says whose it is."""
+        statements = "".join(f"PRAGMA {name} = {value};" for name, value in HEADER.items())
+        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {statements} COMMIT;")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -170,7 +158,8 @@ WIDTH = 6  # values of a row: these, and the prompt
 
 @lru_cache(maxsize=64)
 def _insertion(rows: int) -> str:
-    """One statement for all rows of a transaction: SQLite lets go of the interpreter once for each."""
+    """One statement for all rows, and so one transaction: SQLite lets go of the interpreter once for each statement, and to
+    get it back costs more than the statement."""
     marks = ", ".join("?" * WIDTH)
     return f"INSERT INTO results ({COLUMNS}, prompt) VALUES {', '.join([f'({marks})'] * rows)}"
 
@@ -183,15 +172,44 @@ def _make(place: Path) -> None:
         pass
 
 
+def _check_ours(place: Path) -> None:
+    """Look at the header of a file, unless it is empty; nothing is changed.
+
+    To open a database in earnest may change it: SQLite tidies up what another application left beside it. And to open it
+    past SQLite would lose the locks that this process has on it. (SQLite, "How To Corrupt", section 2.2)
+
+    Raises:
+        JournalError: It is not one of ours. OSError: It is not there.
+    """
+    found = place.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise JournalError(f"{place} is no file; name a file for the journal")
+    if not found.st_size:
+        return
+    db = sqlite3.connect(f"{place.as_uri()}?immutable=1", uri=True)
+    try:
+        application = _number(db, "application_id")
+    except sqlite3.DatabaseError as exc:
+        if exc.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise
+        return  # damaged, or being written to: that will show
+    finally:
+        db.close()
+    if application != APPLICATION:
+        raise JournalError(f"{place} is no journal of llm_fanout; name another file")
+
+
 def _number(db: sqlite3.Connection, pragma: str) -> int:
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
+_DAMAGED = f"the journal {{}} is damaged; {REMEDY}"
 _EXPLANATIONS = {
+    sqlite3.SQLITE_ERROR: _DAMAGED,  # a table is not there, or not as it was
     sqlite3.SQLITE_BUSY: "the journal {} is in use by another run; wait for it, or name another file",
     sqlite3.SQLITE_LOCKED: "the journal {} is in use by another run; wait for it, or name another file",
     sqlite3.SQLITE_NOTADB: "{} is no journal of llm_fanout, or it is damaged; name another file",
-    sqlite3.SQLITE_CORRUPT: "the journal {} is damaged; name another file, or restore this one from a copy",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_FULL: "the disk of the journal {} is full; make room, then run the same again to go on",
     sqlite3.SQLITE_READONLY: "cannot write the journal {}; name a file that you may write",
     sqlite3.SQLITE_CANTOPEN: "cannot open the journal {}; name a file in a folder that you may write to",

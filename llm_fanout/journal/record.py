@@ -13,6 +13,8 @@ from ..errors import ERROR_OF_KIND, CallError, JournalError
 from ..results import Result
 from ..spending import Spending, Usage
 
+REMEDY = "name another file, or restore this one from a copy"
+
 
 class Record(NamedTuple):
     """One result as it lies in the file.
@@ -60,8 +62,12 @@ class Record(NamedTuple):
         Raises:
             JournalError: It is not what was written.
         """
-        if self.check != _check_of(self.key, self.ok, self.body, self.reply):
-            raise JournalError("the journal is damaged: a result in it is not what was written there")
+        try:
+            is_whole = self.check == _check_of(self.key, self.ok, self.body, self.reply)
+        except TypeError:  # text or a number, where there were bytes
+            is_whole = False
+        if not is_whole:
+            raise JournalError(f"the journal is damaged: a result in it is not what was written there; {REMEDY}")
         return decoded(self.body)
 
     def fields(self) -> dict[str, Any]:

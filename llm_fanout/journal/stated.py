@@ -41,6 +41,9 @@ class Journal:
         if self.durability not in get_args(Durability):
             raise ConfigError(f"durability must be 'process' or 'power', got {self.durability!r}")
 
+        if not isinstance(self.store_prompts, bool):
+            raise ConfigError(f"store_prompts must be True or False, got {self.store_prompts!r}")
+
     @classmethod
     def of(cls, said: str | os.PathLike[str] | Journal) -> Journal:
         """`said` itself, or that at the path `said`."""

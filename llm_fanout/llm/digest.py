@@ -17,7 +17,7 @@ VERSION = b"llm_fanout call 1"
 SIZE = 16  # bytes; among a million calls two alike by chance: once in 10**26
 NO_SHAPE = frozenset({"extra_headers", "metadata", "service_tier"})  # parameters that say how it is sent, or booked
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=repr).encode
+_written = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=repr).encode
 
 
 class Frame:
@@ -49,7 +49,7 @@ class Frame:
             places, params, system, schema = self._said
             shaping = {name: value for name, value in params.items() if name not in NO_SHAPE}
             said = [sorted({tuple(place) for place in places}), shaping, system, schema]
-            self._digest = _digest(VERSION, _canonical(said).encode())
+            self._digest = _digest(VERSION, _canonical(said))
         return self._digest
 
     def digest_of(self, content: object) -> bytes:
@@ -60,7 +60,7 @@ class Frame:
         text = content if isinstance(content, str) else _lone_text(content)
         if text is not None:
             return _digest(self.digest, b"t", text.encode("utf-8", "surrogatepass"))
-        return _digest(self.digest, b"m", _canonical(content).encode())
+        return _digest(self.digest, b"m", _canonical(content))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.digest,)
@@ -77,6 +77,21 @@ def _lone_text(content: object) -> str | None:
         role, said = content[0]["role"], content[0]["content"]
         return said if role == "user" and isinstance(said, str) else None
     return None
+
+
+def _canonical(said: object) -> bytes:
+    """`said` as JSON, the same however it was put: the order of names, a tuple for a list, 1.0 for 1."""
+    return _written(_plain(said)).encode()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):  # an SDK's object, a tool perhaps
+        value = value.model_dump(mode="json", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _digest(*parts: bytes) -> bytes:
