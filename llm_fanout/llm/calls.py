@@ -146,6 +146,8 @@ class PromptCall:
                 result.returned = schema.validate(result.text)
             except Exception:  # a validator of the user's, which has changed: then it has to be asked for again
                 return None
+        if self._plan.tell is not None and result.text:
+            self._plan.tell(result.text)
         return result
 
     @property
