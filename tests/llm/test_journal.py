@@ -243,6 +243,18 @@ async def test_an_answer_that_does_not_fit_any_more_is_asked_for_again(
     assert [value.urgency for value in again.values] == [1, 50]
 
 
+async def test_what_json_has_not_is_asked_for_again(place: Path) -> None:
+    """A function may answer with numbers that no provider has: then what was written down is no answer."""
+
+    async def counts(request: Request) -> Reply:
+        return Reply("yes", usage=Usage(cast("int", 1.5), 2))
+
+    async with FanOut(Endpoint("own/x", provider=counts)) as fan:
+        reports = [await fan.map(["x"], journal=place) for _ in range(2)]
+
+    assert [(report[0].source, report[0].text) for report in reports] == [("provider", "yes")] * 2
+
+
 async def test_prompts_of_an_sdk_are_kept(fan: FanOut, box: Box, place: Path) -> None:
     """Its objects in a conversation are the same call as what they say."""
     said = ChatCompletionMessage(role="assistant", content="Yes?")
