@@ -1,0 +1,77 @@
+"""Calls under way, by what they ask."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+from support import in_thread
+
+from llm_fanout.sharing import Shared, SharedHere
+
+
+class Work:
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+
+
+class Asking:
+    """A call that asks what `name` says."""
+
+    def __init__(self, name: str) -> None:
+        self.work = Work(name.encode())
+        self.leader: Any = None
+        self.followers: dict[Any, None] | None = None
+
+
+def test_the_first_of_those_that_are_alike_is_made() -> None:
+    """The others follow it, in their order, also when they come later."""
+    shared = Shared()
+    first, second, third, other = Asking("a"), Asking("a"), Asking("a"), Asking("b")
+
+    made = shared.sift([first, other, second])
+    later = shared.sift([third])
+
+    assert (made, later) == ([first, other], [])
+    assert [second.leader, third.leader, first.leader] == [first, first, None]
+    assert shared.over(first) == [second, third]
+
+
+def test_after_the_answer_the_next_is_made_anew() -> None:
+    """A call that is over leads nobody any more."""
+    shared = Shared()
+    first, second = Asking("a"), Asking("a")
+    shared.sift([first])
+    shared.over(first)
+
+    assert shared.sift([second]) == [second]
+    assert second.leader is None
+
+
+def test_what_is_over_twice_tells_nobody_again() -> None:
+    """A second end of a call takes the place of no other."""
+    shared = Shared()
+    first, second, third = Asking("a"), Asking("a"), Asking("a")
+    shared.sift([first])
+    shared.over(first)
+    shared.sift([second])
+
+    assert shared.over(first) == []
+    assert shared.sift([third]) == []
+    assert third.leader is second
+
+
+def test_each_event_loop_has_its_own() -> None:
+    """The same within one loop, another in the next, and nothing is kept of loops that are gone."""
+    here = SharedHere()
+
+    async def look() -> tuple[Shared, Shared]:
+        return here.here(), here.here()
+
+    one, two = in_thread(lambda: asyncio.run(look())), in_thread(lambda: asyncio.run(look()))
+    gc.collect()
+
+    assert one[0] is one[1]
+    assert two[0] is not one[0]
+    assert not here._shared
