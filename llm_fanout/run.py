@@ -61,6 +61,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
         self._claimed = False  # whether somebody consumes it
+        self._is_abandoned = False  # whether its end is not waited for any more
         self._made_at = _place_of_caller()
 
     @property
@@ -154,10 +155,12 @@ class Run(Awaitable[Report[T]], Generic[T]):
         await self.leave()
 
     async def leave(self, why: str = "the run was cancelled") -> None:
-        """Cancel what is left, and wait until its clean-up is done; what `async with` does at its end."""
+        """Cancel what is left, and wait until its clean-up is done; what `async with` does at its end. Who is cancelled
+        meanwhile waits no more, nor does anybody who leaves after that."""
         self.cancel(why)
         if self._flow.loop is not None:
-            await self._flow.over.wait()
+            if not self._is_abandoned:
+                await self._clean_up()
             await self._close()
 
     def close_with(self, closing: Callable[[], Awaitable[None]]) -> None:
@@ -244,6 +247,14 @@ class Run(Awaitable[Report[T]], Generic[T]):
             except asyncio.CancelledError:
                 await self.leave()
                 raise
+
+    async def _clean_up(self) -> None:
+        try:
+            await self._flow.over.wait()
+        except asyncio.CancelledError:
+            # A KeyboardInterrupt comes between any two steps of Python: if it cut one of ours short, the end never comes.
+            self._is_abandoned = True
+            raise
 
     async def _close(self) -> None:
         closing, self._closing = self._closing, None
