@@ -12,7 +12,7 @@ from dataclasses import replace
 from html import escape
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 from .engine import Engine
 from .errors import ConfigError, JournalError, RunFailed, Stopped
@@ -61,6 +61,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
         self._closing: Callable[[], Awaitable[None]] | None = None
         self._claimed = False  # whether somebody consumes it
+        self._is_abandoned = False  # whether its end is not waited for any more
         self._made_at = _place_of_caller()
 
     @property
@@ -86,7 +87,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._claim()
         return self._iterate(in_order=True)
 
-    async def sink(self, path: str | os.PathLike[str]) -> Summary:
+    async def sink(self, path: str | os.PathLike[str] | BinaryIO) -> Summary:
         """Write one row per result (`Result.to_dict`) to a file, in input order, and give the final numbers.
 
         Memory stays flat: results are written as they are done, and those that come before their turn wait on disk, beside
@@ -102,7 +103,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
                 text, in which no answer is a formula to a spreadsheet. `.parquet`: typed columns, with the extra
                 `llm-fanout[parquet]`. Both have a column for each key that a row can have, `error` and `usage` in parts
                 (`error.kind`), and for each field of the first answer, if it is structured; what fits no column is JSON
-                in `value`. A pipe or a device is written to as the rows come.
+                in `value`. A pipe, a device, or a file that is open for bytes (`sys.stdout.buffer`; it stays open) gets JSON
+                lines as they come.
 
         Raises:
             ConfigError: The place cannot be written to, or its name ends in none of these: nothing was sent.
@@ -153,10 +155,12 @@ class Run(Awaitable[Report[T]], Generic[T]):
         await self.leave()
 
     async def leave(self, why: str = "the run was cancelled") -> None:
-        """Cancel what is left, and wait until its clean-up is done; what `async with` does at its end."""
+        """Cancel what is left, and wait until its clean-up is done; what `async with` does at its end. Who is cancelled
+        meanwhile waits no more, nor does anybody who leaves after that."""
         self.cancel(why)
         if self._flow.loop is not None:
-            await self._flow.over.wait()
+            if not self._is_abandoned:
+                await self._clean_up()
             await self._close()
 
     def close_with(self, closing: Callable[[], Awaitable[None]]) -> None:
@@ -243,6 +247,14 @@ class Run(Awaitable[Report[T]], Generic[T]):
             except asyncio.CancelledError:
                 await self.leave()
                 raise
+
+    async def _clean_up(self) -> None:
+        try:
+            await self._flow.over.wait()
+        except asyncio.CancelledError:
+            # A KeyboardInterrupt comes between any two steps of Python: if it cut one of ours short, the end never comes.
+            self._is_abandoned = True
+            raise
 
     async def _close(self) -> None:
         closing, self._closing = self._closing, None

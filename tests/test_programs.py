@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from llm_fanout.sim import Box, SimConfig
 
 PROGRAMS = Path(__file__).parent / "programs"
+UNCOMMITTED = 64  # results that may be on their way to a journal
 
 
 def program(name: str) -> Any:
@@ -60,15 +65,36 @@ async def test_latency(box: Box) -> None:
     assert all(re.fullmatch(r"(one|two) \w+ 0\.\d{3} 0\.\d{3} \d\.\d{3} failed=0", line) for line in lines)
 
 
-async def test_nightly(box: Box, tmp_path: Path) -> None:
-    """Thousands of rows from a generator, written in order."""
-    out = tmp_path / "out.jsonl"
+def nightly(box: Box, home: Path) -> subprocess.Popen[str]:
+    """The program for the night, in a process of its own that works in `home`."""
+    environ = {**os.environ, "OPENAI_BASE_URL": box.url, "KEY_A": "key-of-a", "KEY_B": "key-of-b"}
+    command = [sys.executable, str(PROGRAMS / "nightly.py")]
+    return subprocess.Popen(command, cwd=home, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    code = await program("nightly").main(box.url, 2_000, str(out))
 
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert code == 0
-    assert [row["id"] for row in rows] == [f"row-{number}" for number in range(2_000)]
+def test_nightly(box: Box, tmp_path: Path) -> None:
+    """Killed half-way and run again, it makes a table of all rows in order, and asks again only what was under way."""
+    ids = [f"row-{number}" for number in range(2_000)]
+    bodies = [f"Text number {number}." for number in range(2_000)]
+    parquet.write_table(pyarrow.table({"id": ids, "body": bodies}), tmp_path / "in.parquet")
+
+    with nightly(box, tmp_path) as night:
+        while night.poll() is None and box.stats["answered"] < 1_000:
+            with suppress(subprocess.TimeoutExpired):
+                night.wait(0.05)
+        night.kill()
+    is_there_too_soon = (tmp_path / "out.parquet").exists()
+    with nightly(box, tmp_path) as again:
+        said, complaints = again.communicate()
+
+    table = parquet.read_table(tmp_path / "out.parquet").to_pydict()
+    assert (night.returncode, again.returncode, complaints) == (-signal.SIGKILL, 0, "")
+    assert not is_there_too_soon
+    assert said.startswith("2,000 calls")
+    assert table["id"] == ids
+    assert all(table["ok"])
+    assert all(isinstance(topic, str) for topic in table["topic"])
+    assert 2_000 <= box.stats["requests"] <= 2_000 + box.stats["peak_in_flight"] + UNCOMMITTED
 
 
 async def test_notebook(box: Box) -> None:

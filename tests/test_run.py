@@ -286,6 +286,31 @@ def test_cancelling_the_consumer_cancels_the_calls_and_keeps_what_is_done(simula
     assert len(tasks) == 1
 
 
+def test_who_is_cancelled_again_waits_no_more(simulate: Simulate[Any]) -> None:
+    """A consumer that is cancelled while it waits for the clean-up leaves at once, out of everything around the run, too."""
+
+    async def stubborn(number: int) -> None:
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            await asyncio.sleep(3_600)
+
+    async def consumer() -> None:
+        async with Executor() as executor, executor.map(stubborn, range(3)) as run:
+            async for _ in run:
+                pass
+
+    async def main() -> float:
+        consuming = asyncio.ensure_future(consumer())
+        for _ in range(2):
+            await asyncio.sleep(1)
+            consuming.cancel()
+        await asyncio.wait([consuming])
+        return clock.now() - 1_000.0
+
+    assert simulate(main) == pytest.approx(2, abs=0.1)
+
+
 def test_reports_so_far(simulate: Simulate[Any]) -> None:
     """`report` and `summary` can be read at any time while the run goes on."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from msgspec import convert
+from msgspec import ValidationError, convert
 
 from ..budgets import Charge
 from ..core.job import Outcome
@@ -132,7 +132,7 @@ class PromptCall:
         return self._plan.frame.digest_of(plain_content(self.prompt))
 
     def again(self, index: int, fields: Mapping[str, Any]) -> Result[Any] | None:
-        """The prompt's Result, from the fields of an identical call's; None if its answer does not fit the schema."""
+        """The prompt's Result, from the fields of an identical call's; None if its answer cannot be used."""
         own: dict[str, Any] = {
             "index": index,
             "id": self.id,
@@ -142,13 +142,18 @@ class PromptCall:
         }
         result: Result[Any] = Result(**own, **fields)
         if not isinstance(result.reply, bytes | Reply):  # a function's, that was written down
-            result.reply = convert(result.reply, Reply)
+            try:
+                result.reply = convert(result.reply, Reply)
+            except ValidationError:  # it had what JSON has not: NaN, half a token
+                return None
         schema = self._plan.schema
         if schema is not None and result.error is None and not result.tool_calls:
             try:
                 result.returned = schema.validate(result.text)
             except Exception:  # a validator of the user's, which has changed: then it has to be asked for again
                 return None
+        if self._plan.tell is not None and result.text:
+            self._plan.tell(result.text)
         return result
 
     @property

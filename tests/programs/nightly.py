@@ -1,15 +1,28 @@
-"""Rows from a generator, one key, below daytime traffic, done by six, an alarm on failures, an exit code."""
+"""1M rows, Parquet -> Parquet, resume after a crash, hard budget, two keys, below daytime traffic, alert on failures."""
 
+import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 
-from llm_fanout import Endpoint, FanOut, Limits, Prompt, RunFailed, Summary
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
+from pydantic import BaseModel
+
+from llm_fanout import Endpoint, FanOut, Limits, Prompt, Summary
 
 
-def rows(count: int) -> Iterator[Prompt]:
-    """Rows as they come from a file that is too large to be read at once."""
-    yield from (Prompt(f"Label the text number {number}.", id=f"row-{number}", tag=number) for number in range(count))
+class Label(BaseModel):
+    """What is wanted of each row."""
+
+    topic: str
+    score: float
+
+
+def rows(path: str) -> Iterator[Prompt]:
+    """Rows of a file that is too large to be read at once."""
+    for batch in pq.ParquetFile(path).iter_batches(1_000, columns=["id", "body"]):
+        yield from (Prompt(row["body"], id=row["id"]) for row in batch.to_pylist())
 
 
 def alert(now: Summary) -> None:
@@ -18,17 +31,25 @@ def alert(now: Summary) -> None:
         print("ALERT", now.failure_ratio, dict(now.errors), file=sys.stderr)
 
 
-async def main(url: str, count: int, out: str) -> int:
+async def main() -> int:
     """0 if nearly everything succeeded."""
     six = datetime.combine(datetime.now() + timedelta(days=1), time(6)).astimezone()
-    limits = Limits(rpm=800_000, tpm=500_000_000, headroom=0.3)
-    key = Endpoint("openai/gpt-5-mini", base_url=url, api_key="key-of-tonight", limits=limits)
-    fan = FanOut(key, instructions="Label the text.", priority="background")
-    try:
-        summary = await fan.map(rows(count), deadline=six, total=count, progress=alert).sink(out)
-    except RunFailed as exc:
-        print(exc, file=sys.stderr)
-        return 4
-    finally:
-        await fan.aclose()
+    limits = Limits(rpm=5_000, tpm=4_000_000, headroom=0.3)
+    keys = [Endpoint("openai/gpt-5-mini", api_key=os.environ[key], limits=limits) for key in ("KEY_A", "KEY_B")]
+    async with FanOut(keys, instructions="Label the text.", priority="background") as fan:
+        run = fan.map(
+            rows("in.parquet"),
+            response_format=Label,
+            journal="night.db",
+            budget=400.0,
+            deadline=six,
+            total=1_000_000,
+            progress=alert,
+        )
+        summary = await run.sink("out.parquet")
+    print(summary)
     return 0 if summary.stopped is None and summary.failure_ratio < 0.02 else 3
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
