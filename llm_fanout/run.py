@@ -109,7 +109,8 @@ class Run(Awaitable[Report[T]], Generic[T]):
         Raises:
             ConfigError: The place cannot be written to, or its name ends in none of these: nothing was sent.
             RunFailed: The disk is full, or a value cannot be written as JSON: the run has ended, and what was at `path` is
-                there still. Or the source raised: what was done is written; if that is nothing, what was there stays.
+                there still. What was done is lost then, unless there is a journal. Or the source raised: what was done is
+                written; if that is nothing, what was there stays.
         """
         self._claim()
         try:
