@@ -343,7 +343,7 @@ def test_a_shared_answer_is_charged_to_one_budget(simulate: Simulate[Any], provi
 
     async def main() -> Report[str]:
         async with fan_of() as fan:
-            return await fan.map(["the same"] * 20, dedupe=True, max_tokens=50, token_budget=100)
+            return await fan.map(["the same"] * 20, dedupe=True, max_tokens=50, token_budget=200)
 
     report = simulate(main)
 
