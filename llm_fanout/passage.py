@@ -290,7 +290,7 @@ class Passage(Generic[T]):
             outcome.error = call.stopped or self._host.cancelled or self._host.winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
         charge = () if self._till is None else self._till.settle(call)
-        followers = [] if self._shared is None else self._shared.over(call, self._payers)
+        followers = [] if self._shared is None else self._shared.over(call)
         if call.is_orphan:
             self._host.left()
         else:

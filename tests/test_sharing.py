@@ -46,7 +46,7 @@ def test_what_others_pay_for_is_not_shared() -> None:
     made = [shared.sift([first], "one"), shared.sift([second], "two"), shared.sift([third], "two")]
 
     assert made == [[first], [second], []]
-    assert (shared.over(first, "one"), shared.over(second, "two")) == ([], [third])
+    assert (shared.over(first), shared.over(second)) == ([], [third])
 
 
 def test_after_the_answer_the_next_is_made_anew() -> None:
@@ -71,6 +71,17 @@ def test_what_is_over_twice_tells_nobody_again() -> None:
     assert shared.over(first) == []
     assert shared.sift([third]) == []
     assert third.leader is second
+
+
+def test_what_is_asked_is_what_was_asked_at_first() -> None:
+    """A prompt that becomes another while it is under way is over as the one that it was."""
+    shared = Shared()
+    first, second, third = Asking("a"), Asking("a"), Asking("b")
+    shared.sift([first, second, third])
+    first.work.digest = b"b"
+
+    assert shared.over(first) == [second]
+    assert shared.sift([Asking("b")]) == []
 
 
 def test_each_event_loop_has_its_own() -> None:

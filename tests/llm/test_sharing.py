@@ -170,6 +170,24 @@ def sharing_runs(fan: FanOut, count: int = 2) -> tuple[list[Run[str]], list[asyn
     return runs, [asyncio.ensure_future(consume(run)) for run in runs]
 
 
+def test_messages_that_are_added_to_meanwhile_cost_no_result(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """An agent goes on with the list that it has handed in, while that is under way: the answer comes all the same."""
+
+    async def main() -> Report[str]:
+        async with fan_of() as fan:
+            messages: list[Any] = [{"role": "user", "content": "the same"}]
+            task = asyncio.ensure_future(consume(fan.map([messages, "the same"], dedupe=True)))
+            await under_way(provider)
+            messages.append({"role": "assistant", "content": "more"})
+            report = await task
+            assert not leaders_of(fan)
+            return report
+
+    assert simulate(main).values == ["the same"] * 2
+
+
 def test_the_first_leaves_and_the_others_get_the_answer(
     simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
 ) -> None:
