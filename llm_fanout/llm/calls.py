@@ -166,7 +166,7 @@ class PromptCall:
         bill = self._bill_of()
         tokens = bill.worst.allowed(room, at_once)
         if bill.worst.output is None:
-            self._limit_to(int(tokens), bill)
+            self._limit_to(int(tokens / bill.worst.number), bill)
         return bill.allow(tokens)
 
     @property
@@ -187,9 +187,9 @@ class PromptCall:
         return self._bill
 
     def _limit_to(self, tokens: int, bill: Bill) -> None:
-        """Ask for no longer an answer."""
+        """Ask for no longer an answer, each of them if it asks for several."""
         bill.limit = tokens
-        bill.allow(tokens)
+        bill.allow(tokens * bill.worst.number)
         params = {**self._asked.params, "max_tokens": tokens}
         is_first = self._request is self._asked
         self._asked = replace(self._asked, params=params)

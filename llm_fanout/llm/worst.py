@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..budgets import Charge
+from ..core.checks import is_number
 from ..core.tokens import most_tokens
 from ..errors import ConfigError
 from ..hooks import hook
@@ -35,6 +36,7 @@ class Worst(NamedTuple):  # one for each call: a frozen dataclass would take thr
         most: Tokens that the model can be asked for.
         minute: Tokens that pass in a minute; `inf` if nobody counts them.
         rates: USD per token of input and output; None if they do not matter.
+        number: Answers that it asks for at once, all of which count; `output` has the tokens of all, `most` those of each.
     """
 
     input: float
@@ -43,6 +45,7 @@ class Worst(NamedTuple):  # one for each call: a frozen dataclass would take thr
     most: float
     minute: float
     rates: tuple[float, float] | None
+    number: float = 1.0
 
     @classmethod
     def of(cls, request: Request, routes: Iterable[Route], *, is_priced: bool, answers: bool = True) -> Worst:
@@ -56,20 +59,22 @@ class Worst(NamedTuple):  # one for each call: a frozen dataclass would take thr
             min([_most_output(route, input) for route in routes]),
             min([route.hold.quota.tokens_a_minute for route in routes]),
             worst_rates(routes, input) if is_priced else None,
+            _number_of(request.params),
         )
 
     def charge(self, output: float) -> Charge:
-        """What is used if the answer has so many tokens."""
+        """What is used if the answer has so many tokens, or all its answers together have."""
         usd = 0.0 if self.rates is None else self.input * self.rates[0] + output * self.rates[1]
         return Charge(usd, self.input + output)
 
     @property
     def least(self) -> Charge:
         """What it must be able to take to be asked at all."""
-        return self.charge(min(FLOOR, self.most) if self.output is None else self.output)
+        return self.charge(self.number * min(FLOOR, self.most) if self.output is None else self.output)
 
     def allowed(self, room: Charge, at_once: float) -> float:
-        """How many tokens its answer may have: as many as its share pays for, and enough for most answers if there is room.
+        """How many tokens its answer may have, or all its answers together: as many as its share pays for, and enough for
+        most if there is room.
 
         Args:
             room: What is left of the budgets; no less than `least`.
@@ -79,8 +84,9 @@ class Worst(NamedTuple):  # one for each call: a frozen dataclass would take thr
         if self.output is not None:
             return self.output
         share = Charge(room.usd / at_once, min(room.tokens, self.minute) / at_once)
-        wished = max(FLOOR, GENEROUS * self.likely, self._paid_by(share))
-        return float(int(min(wished, self.most, self._paid_by(room))))
+        wished = max(self.number * FLOOR, GENEROUS * self.likely, self._paid_by(share))
+        each = int(min(wished, self.number * self.most, self._paid_by(room)) / self.number)
+        return each * self.number
 
     def _paid_by(self, sum: Charge) -> float:
         tokens = sum.tokens - self.input
@@ -177,9 +183,14 @@ def _stated_output(params: Mapping[str, Any]) -> float | None:
     if not params:
         return None
     extra = params.get("extra_body") or {}
-    stated = [place[name] for place in (params, extra) for name in LENGTHS if place.get(name) is not None]
-    answers = extra.get("n") or 1
-    return float(max(stated)) * answers if stated else None
+    stated = [place[name] for place in (params, extra) for name in LENGTHS if is_number(place.get(name))]
+    return float(max(stated)) * _number_of(params) if stated else None
+
+
+def _number_of(params: Mapping[str, Any]) -> float:
+    """Answers that it asks for; what is no number is the server's to refuse."""
+    number: Any = (params.get("extra_body") or {}).get("n")
+    return max(1.0, float(number)) if is_number(number) else 1.0
 
 
 def _most_output(route: Route, input: float) -> float:

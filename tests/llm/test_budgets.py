@@ -603,6 +603,20 @@ async def test_a_function_is_within_a_budget() -> None:
     assert kinds(report)["ok"] == 4
 
 
+async def test_several_answers_to_one_call_are_within_a_budget() -> None:
+    """Each may be as long as leaves room for the others."""
+
+    async def answer(request: Request) -> Reply:
+        number = request.params["extra_body"]["n"]
+        return Reply("yes", usage=Usage(10, number * request.params["max_tokens"]))
+
+    fan = FanOut(Endpoint("own/f", provider=answer))
+    report = await fan.map(["hello"], token_budget=6_000, extra_body={"n": 4})
+
+    assert kinds(report) == {"ok": 1}
+    assert 4_000 < report.summary.usage.output_tokens < 6_000
+
+
 async def test_a_budget_is_no_reason_to_be_refused(meter: Meter) -> None:
     """Where the provider counts max_tokens against a minute, so do we: nothing is refused, and the calls go on."""
     with Box(SimConfig(latency=0.03, answer_tokens=50, tpm=600_000)) as box:

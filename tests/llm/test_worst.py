@@ -71,11 +71,22 @@ def test_whatever_a_model_reads_counts() -> None:
         ({"extra_body": {"max_output_tokens": 80}}, 80),
         ({"max_tokens": 50, "extra_body": {"n": 3}}, 150),
         ({"extra_body": {"top_k": 3}}, None),
+        ({"max_tokens": 50, "extra_body": {"max_tokens": "a lot", "n": "three"}}, 50),
     ],
 )
 def test_the_length_of_an_answer_is_what_is_said_anywhere(params: dict[str, Any], output: float | None) -> None:
     """By its old name, its new one, or in the body as it is; several answers are as long together."""
     assert worst(**params).output == output
+
+
+def test_several_answers_share_what_one_call_is_allowed() -> None:
+    """Where their length is not said, all of them together fit into the room, each with enough to be worth its price."""
+    found = worst(extra_body={"n": 4})
+    narrow = found.least._replace(usd=inf)
+
+    assert (found.least.tokens - found.input, found.allowed(narrow, 64)) == (4 * FLOOR, 4 * FLOOR)
+    assert found.allowed(Charge(inf, inf), 64) == 4 * MOST
+    assert found.allowed(Charge(inf, narrow.tokens + 7), 1) == 4 * FLOOR + 4
 
 
 def test_who_answers_no_words_has_no_output() -> None:
