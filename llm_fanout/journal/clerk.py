@@ -40,15 +40,17 @@ class ToKeep:
 
 @dataclass(slots=True, eq=False)
 class Errand:
-    """Something else to do with the file, and whom to tell, on which event loop, what came of it."""
+    """Something else to do with the file, and whom to tell, on which event loop, what came of it; None: on the thread that
+    did it, for somebody whom it concerns even when the loop that asked is gone.
+    """
 
     do: Callable[[JournalFile], Any]
-    loop: Loop
+    loop: Loop | None
     then: Callable[[Any], None]
 
     def refuse(self, failure: JournalError) -> None:
-        """It is not done."""
-        tell(self.loop, self.then, failure)
+        """It is not done; on the loop of whoever asks just now, who may be in the middle of something."""
+        tell(self.loop or asyncio.get_running_loop(), self.then, failure)
 
 
 class Clerk:
@@ -131,8 +133,11 @@ class Clerk:
         return self._failure
 
 
-def tell(loop: Loop, then: Callable[..., None], *said: Any) -> None:
-    """Have `then` told on its event loop, if that is still there."""
+def tell(loop: Loop | None, then: Callable[..., None], *said: Any) -> None:
+    """Have `then` told on its event loop, if that is still there; here, if it has none."""
+    if loop is None:
+        then(*said)
+        return
     try:
         loop.call_soon_threadsafe(then, *said)
     except RuntimeError:

@@ -93,8 +93,10 @@ class OpenJournal:
         self._put(ToKeep(key, result, charge, asyncio.get_running_loop(), then))
 
     def raise_ceiling(self, unit: str, ceiling: float, then: Done) -> None:
-        """Have on disk that calls may have used so many USD, or tokens, should this process end before it can say more."""
-        self._ask(lambda file: accounts.raise_ceiling(file, unit, ceiling), then)
+        """Have on disk that calls may have used so many USD, or tokens, should this process end before it can say more.
+        `then` is told in any thread: others wait for it, too, who may outlive the event loop of who asks.
+        """
+        self._put(Errand(lambda file: accounts.raise_ceiling(file, unit, ceiling), None, then))
 
     def close(self, then: Done) -> None:
         """Let others have it, after everything that was asked for before; whatever comes later ends with a JournalError."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ D, E = b"d" * 16, b"e" * 16
 
 def told(ask: Callable[..., None], *said: Any) -> Awaitable[Any]:
     """What `ask` tells, and on which thread."""
-    answer = asyncio.get_running_loop().create_future()
+    answer: Future[Any] = Future()
     ask(*said, lambda *heard: answer.set_result((*heard, threading.current_thread())))
-    return answer
+    return asyncio.wrap_future(answer)
 
 
 def kept(journal: OpenJournal, key: bytes, result: Result[Any]) -> Awaitable[Any]:
@@ -126,11 +127,12 @@ async def test_a_ceiling_is_there_until_it_is_closed(place: Path) -> None:
     """What calls may have used: a process that is killed leaves it to the next."""
     journal = await opened(place)
     journal.used["usd"] = lambda: 0.0  # as a budget says
-    assert (await told(journal.raise_ceiling, "usd", 2.5))[0] is None
+    failure, thread = await told(journal.raise_ceiling, "usd", 2.5)
     noted, _ = await told(journal._ask, lambda file: file.noted("spent usd"))
     await closed(journal)
 
-    assert noted["ceiling"] == 2.5
+    assert (failure, noted["ceiling"]) == (None, 2.5)
+    assert thread is not threading.current_thread()  # whoever waits may be on another event loop than who asked
     with closing(JournalFile(Journal(place))) as file:
         assert "ceiling" not in file.noted("spent usd")
 
@@ -345,3 +347,16 @@ async def test_keys_are_claimed_by_threads_at_once(place: Path) -> None:
     many = await asyncio.gather(*(asyncio.to_thread(lambda: [journal.claim(D) for _ in range(500)]) for _ in range(4)))
 
     assert len({key for keys in many for key in keys}) == 2_000
+
+
+async def test_a_ceiling_of_what_is_closed_is_refused_later(place: Path) -> None:
+    """Not within the step that asks, which may hold a lock that whoever is told needs."""
+    journal = await opened(place)
+    await closed(journal)
+    heard: list[Any] = []
+    journal.raise_ceiling("usd", 2.5, heard.append)
+    at_once = list(heard)
+    await asyncio.sleep(0)
+
+    assert at_once == []
+    assert [type(each) for each in heard] == [JournalError]

@@ -191,6 +191,34 @@ async def test_two_event_loops_share_a_budget(box: Box, meter: Meter) -> None:
     assert all(report.summary.stopped is not None for report in reports)
 
 
+async def test_a_loop_that_ends_leaves_nobody_waiting_for_the_disk(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that had a ceiling raised is gone before the disk has answered: others that wait for it go on."""
+    ready, raise_ceiling = threading.Event(), accounts.raise_ceiling
+
+    def late(*said: Any) -> None:
+        ready.wait(5)
+        raise_ceiling(*said)
+
+    async def ask_and_leave(fan: FanOut) -> None:
+        async with fan.map(["hello"]) as run:
+            following = asyncio.ensure_future(consume(run))
+            await asyncio.sleep(0)
+        await following
+
+    monkeypatch.setattr(accounts, "raise_ceiling", late)
+    async with FanOut(at(box)) as fan, fan.scope("both", budget=50.0, journal=tmp_path / "run.db"):
+        await asyncio.to_thread(lambda: asyncio.run(ask_and_leave(fan)))
+        run = fan.map(["hello"], deadline=5)
+        following = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(0)
+        ready.set()
+        report = await following
+
+    assert kinds(report) == {"ok": 1}
+
+
 async def test_what_is_cancelled_in_mid_flight_may_have_been_paid_for(meter: Meter) -> None:
     """Calls that were cut off keep what was set aside for them; the next run has only the rest."""
     with Box(SimConfig(latency=0.3, jitter=0.0, answer_tokens=50)) as box:
