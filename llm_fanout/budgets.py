@@ -83,7 +83,8 @@ class Purse:
         self.budget.used = journal.spent[self.place]
         self._journal = journal
         self._ceiling = self.budget.used
-        journal.used[self.unit] = lambda: self.budget.used
+        # What is under way when it is closed, on another event loop, may be paid for.
+        journal.used[self.unit] = lambda: self.budget.used + self.budget.reserved
 
     def wait(self, wake: Wake) -> None:
         """Call `wake` when there may be room. Under the lock."""

@@ -219,6 +219,30 @@ async def test_a_loop_that_ends_leaves_nobody_waiting_for_the_disk(
     assert kinds(report) == {"ok": 1}
 
 
+async def test_what_a_scope_leaves_under_way_elsewhere_may_have_been_paid_for(tmp_path: Path) -> None:
+    """A call of another thread is still cleaning up when the scope, and its journal, is left: all of it counts."""
+    started, go_on = threading.Event(), threading.Event()
+
+    async def answer(request: Request) -> str:
+        started.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.to_thread(go_on.wait, 5)
+        return ""
+
+    fan = FanOut(Endpoint("own/f", provider=answer))
+    async with fan.scope("both", token_budget=10_000, journal=tmp_path / "run.db"):
+        thread = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(consume(fan.map(["a"], max_tokens=7_000)))))
+        await asyncio.to_thread(started.wait, 5)
+    go_on.set()
+    with pytest.raises(JournalError, match="was closed"):
+        await thread
+    report = await fan.map(["b"], max_tokens=4_000, token_budget=10_000, journal=tmp_path / "run.db", deadline=5)
+
+    assert kinds(report) == {"budget": 1}
+
+
 async def test_what_is_cancelled_in_mid_flight_may_have_been_paid_for(meter: Meter) -> None:
     """Calls that were cut off keep what was set aside for them; the next run has only the rest."""
     with Box(SimConfig(latency=0.3, jitter=0.0, answer_tokens=50)) as box:
