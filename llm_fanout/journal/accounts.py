@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..spending import Spending
 from .record import Record
+from .stated import OURS
 
 if TYPE_CHECKING:
     from .file import JournalFile
@@ -22,7 +23,7 @@ Sums = tuple[float, float]  # USD, and tokens
 def spent(file: JournalFile, *, wanted: bool) -> tuple[Sums, Sums]:
     """What calls have used going by their records, and what all have used, or may have; looked up if that is wanted, or a
     process was killed."""
-    notes = {unit: file.noted(f"spent {unit}") for unit in UNITS}
+    notes = {unit: file.noted(f"{OURS}{unit}") for unit in UNITS}
     if not wanted and not any(note.get("ceiling") for note in notes.values()):
         return (0.0, 0.0), (0.0, 0.0)
     recorded = _recorded(file)
@@ -40,15 +41,15 @@ def charged(charge: Sequence[float | None], spending: Sequence[Spending]) -> Sum
 
 def raise_ceiling(file: JournalFile, unit: str, ceiling: float) -> None:
     """From now on calls may have used so much."""
-    lost = file.noted(f"spent {unit}").get("lost", 0.0)
-    file.note(f"spent {unit}", {"lost": lost, "ceiling": ceiling})
+    lost = file.noted(f"{OURS}{unit}").get("lost", 0.0)
+    file.note(f"{OURS}{unit}", {"lost": lost, "ceiling": ceiling})
 
 
 def lower_ceilings(file: JournalFile, used: Mapping[str, float], recorded: Sums) -> None:
     """All calls have ended, and have used so much; not all of that is recorded, if some have their records elsewhere."""
     for unit, known in zip(UNITS, recorded, strict=True):
         if unit in used:
-            file.note(f"spent {unit}", {"lost": max(0.0, used[unit] - known)})
+            file.note(f"{OURS}{unit}", {"lost": max(0.0, used[unit] - known)})
 
 
 def _lost(file: JournalFile, unit: str, note: dict[str, float], known: float) -> float:
@@ -56,7 +57,7 @@ def _lost(file: JournalFile, unit: str, note: dict[str, float], known: float) ->
     lost = note.get("lost", 0.0)
     if (ceiling := note.get("ceiling")) is not None:
         lost = max(lost, ceiling - known)
-        file.note(f"spent {unit}", {"lost": lost})
+        file.note(f"{OURS}{unit}", {"lost": lost})
     return lost
 
 

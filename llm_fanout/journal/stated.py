@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ..errors import ConfigError
 
 Durability = Literal["process", "power"]
+OURS = "spent "  # the names of our own notes begin with it: what budgets have used, see `accounts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,11 @@ class Journal:
             raise ConfigError(f"a journal is the path of a file, got {self.path!r}")
         if self.durability not in get_args(Durability):
             raise ConfigError(f"durability must be 'process' or 'power', got {self.durability!r}")
-
         if not isinstance(self.store_prompts, bool):
             raise ConfigError(f"store_prompts must be True or False, got {self.store_prompts!r}")
+        if not isinstance(self.notes, Mapping) or not all(map(_is_note, self.notes.items())):
+            wanted = f"dicts by name, {{'who': {{'name': 'me'}}}}, no name beginning with {OURS!r}"
+            raise ConfigError(f"notes must be {wanted}; got {self.notes!r}")
 
     @classmethod
     def of(cls, said: str | os.PathLike[str] | Journal) -> Journal:
@@ -53,3 +56,8 @@ class Journal:
     def place(self) -> Path:
         """The file, by its own name, wherever the process goes meanwhile."""
         return Path(self.path).absolute()
+
+
+def _is_note(note: tuple[object, object]) -> bool:
+    name, said = note
+    return isinstance(name, str) and not name.startswith(OURS) and isinstance(said, Mapping)

@@ -35,6 +35,10 @@ def test_the_place_does_not_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"path": b"run.db"}, "a journal is the path of a file"),
         ({"path": "run.db", "durability": "full"}, "durability must be 'process' or 'power', got 'full'"),
         ({"path": "run.db", "store_prompts": "no"}, "store_prompts must be True or False, got 'no'"),
+        ({"path": "run.db", "notes": None}, "notes must be dicts by name, .*got None"),
+        ({"path": "run.db", "notes": {"who": "me"}}, "notes must be dicts by name, .*got {'who': 'me'}"),
+        ({"path": "run.db", "notes": {3: {}}}, "notes must be dicts by name, .*got {3: {}}"),
+        ({"path": "run.db", "notes": {"spent usd": {"lost": 0.0}}}, "no name beginning with 'spent '"),
     ],
 )
 def test_what_cannot_work_is_refused(arguments: dict[str, Any], match: str) -> None:
