@@ -62,10 +62,17 @@ def _check_output(order: Order) -> None:
     if order.output == STREAM:
         return
     for path, what in ((order.prompts, "the prompts are"), (order.journal, "the journal is")):
-        if path is not None and place.is_file() and Path(path).exists() and place.samefile(path):
+        if path is not None and _is_same(place, Path(path)):
             raise ConfigError(f"cannot write {place}: {what} in it; name another file")
     with RowFile(place):
         pass
+
+
+def _is_same(place: Path, path: Path) -> bool:
+    """Whether both are one file, or will be: the journal may not be there yet. A device may be read and written at once."""
+    if place.exists() and path.exists():
+        return place.is_file() and place.samefile(path)
+    return place.resolve() == path.resolve()
 
 
 def _endpoint(order: Order, stack: ExitStack) -> Endpoint:

@@ -52,6 +52,22 @@ def test_a_journal_that_cannot_be_used(
     assert out.read_text() == "as it was"
 
 
+def test_rows_do_not_take_the_place_of_a_new_journal(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One name for both, of a file that is not there yet: nothing is sent, for in the end the journal would be gone."""
+    out = tmp_path / "both.jsonl"
+    (tmp_path / "sub").mkdir()
+
+    with Box() as box:
+        to_box = ("--model", "sim/x", "--base-url", box.url, "--output", out)
+        code = main(monkeypatch, "run", prompts, *to_box, "--journal", tmp_path / "sub" / ".." / "both.jsonl")
+        asked = box.stats["requests"]
+
+    assert (code, asked, out.exists()) == (2, 0, False)
+    assert "the journal is in it; name another file" in capsys.readouterr().err
+
+
 def test_a_journal_in_use(prompts: Path, tmp_path: Path) -> None:
     """Two commands do not share one; the first goes on."""
     (tmp_path / "slow.jsonl").write_text('"[[latency:60]]"\n')
