@@ -73,6 +73,11 @@ class Engine:
         self.pump()
         return over
 
+    def hand_over(self, job: Job, lane: Lane) -> None:
+        """Let `job` use the share of `lane`, from the next `pump` on."""
+        with self._lock:
+            self._schedule.hand_over(job, lane)
+
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """An attempt has ended: give back what it held, start what can start now, tell its payload, and those it evicts."""
         job = attempt.job

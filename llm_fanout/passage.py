@@ -321,7 +321,7 @@ class Passage(Generic[T]):
             self._stop_following(call)
         for call in [call for call in self._jobs if call.followers]:
             self._bequeath(call)
-        self._cancel(list(self._jobs.values()))
+        self._cancel(list(self._jobs.values()))  # and what was left to others may start
 
     def _cancel(self, jobs: list[Job]) -> None:
         """End those that wait now, and the others as soon as their attempts have ended."""
@@ -349,6 +349,7 @@ class Passage(Generic[T]):
         self._tally.in_flight += job.running is not None
         job.deadline = self._deadline
         call.passage = self
+        self._engine.hand_over(job, self._terms.lane)  # its own may be paused, or full, and nobody is there to resume it
 
     def _bequeath(self, call: Call[T]) -> None:
         """Calls of other runs wait for the answer of `call`: it goes on as one of theirs."""

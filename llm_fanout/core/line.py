@@ -161,6 +161,11 @@ def tree_of(job: Job) -> Tree:
     return job.branch.tree  # type: ignore[union-attr]  # every job that was added has a branch
 
 
+def lane_of(job: Job) -> Lane:
+    """Whose share a job that runs has: it may have been handed over meanwhile."""
+    return job.branch.lane  # type: ignore[union-attr]  # as above
+
+
 def refund(job: Job, cost: float) -> None:
     """`job` was charged `cost` more than it used: its lanes get it back with their next start, as long as they have more."""
     branch = job.branch

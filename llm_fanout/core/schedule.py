@@ -15,9 +15,9 @@ that looks whether it is back.
 What is closed (see `access`) takes no job any more: those that wait there and have no other choice are handed back, to be
 told so.
 
-The contract for the shell: after every call of `add`, `finish`, `cancel`, `gate`, `retune`, `lend`, `reclaim` or `resume`,
-call `start` until it gives None; then, if nothing else happens first, do so again at `next_timer()`. `now` never decreases
-between calls.
+The contract for the shell: after every call of `add`, `finish`, `cancel`, `hand_over`, `gate`, `retune`, `lend`, `reclaim`
+or `resume`, call `start` until it gives None; then, if nothing else happens first, do so again at `next_timer()`. `now`
+never decreases between calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from math import inf
 from .choices import closed_by, last_start, leave_alone, move_on
 from .job import OVER, Attempt, Job, Outcome, State, Verdict
 from .lanes import BACKGROUND, Lane
-from .line import Line, Tree, refund, tree_of
+from .line import Line, Tree, lane_of, refund, tree_of
 from .pool import best_of
 from .quota import NEUTRAL, OK, PUSHBACK, STRAIN, Quota, Signal
 from .retry import Again, told_wait
@@ -127,6 +127,15 @@ class Schedule:
         job.state = ENDED
         self.awake[tree_of(job).line] = None
         return []
+
+    def hand_over(self, job: Job, lane: Lane) -> None:
+        """Let `job` use the share of `lane` from its next start on."""
+        job.lane = lane
+        if job.state is WAITING:
+            line = tree_of(job).line
+            line.remove((job,))
+            line.push(job, lane)
+            self.awake[line] = None
 
     def gate(self, quota: Quota, until: float) -> None:
         """Let nobody of `quota` start before `until`."""
@@ -263,7 +272,7 @@ class Schedule:
     def _settle(self, attempt: Attempt, outcome: Outcome, now: float) -> Sequence[Quota]:
         """Give back what was held, and learn from how it went; the quotas that nobody should wait for any more."""
         job, lease = attempt.job, attempt.lease
-        quota, lane = lease.quota, job.lane
+        quota, lane = lease.quota, lane_of(job)
         shut: Sequence[Quota] = ()
         if outcome.error is None and outcome.again is NO:
             used = quota.give(lease, outcome.used, now, OK, outcome.pace)
@@ -286,7 +295,7 @@ class Schedule:
             shut = closed_by(attempt, outcome, now) or shut
         if job.charged and used is not lease.cost:
             refund(job, job.charged - tree_of(job).line.source.share_of(used))
-        if lane is not None and lane.limited:
+        if lane.limited:
             self._wake_all(lane.leave())
         for line in self._lines_on.get(quota, ()):
             self.awake[line] = None

@@ -726,3 +726,24 @@ def test_what_hangs_while_all_is_down_says_nothing(schedule: Schedule) -> None:
         schedule.finish(probe, Outcome(Again.TRANSIENT, outage=True, shrink=True, error=RuntimeError("504")), at + 1)
 
     assert quota.width == 20
+
+
+def test_what_is_handed_over_starts_in_another_lane(schedule: Schedule) -> None:
+    """A job that waits in a lane that is paused starts as soon as it is another's; one that runs is counted where it began,
+    and its next try where it is then."""
+    quota, paused, narrow, wide = Quota(), Lane(), Lane(max_concurrency=1), Lane(max_concurrency=2)
+    waiting, running, next_one = Job(quota, lane=paused), Job(quota, lane=narrow), Job(quota, lane=narrow)
+    schedule.pause(paused)
+    for job in (waiting, running, next_one):
+        schedule.add(job, 0.0)
+    first = begin(schedule, 0.0)
+    before = schedule.start(0.0)
+    for job in (waiting, running):
+        schedule.hand_over(job, wide)
+    second = begin(schedule, 0.0)
+    schedule.finish(first, AGAIN, 1.0)
+
+    assert (first.job, before, second.job) == (running, None, waiting)
+    assert begin(schedule, 1.0).job is next_one
+    assert begin(schedule, 100.0).job is running
+    assert (narrow.running, wide.running) == (1, 2)

@@ -295,6 +295,32 @@ def test_a_backoff_goes_on_for_others(simulate: Simulate[Any], provider: FakePro
     assert report[0].text == "the same"
 
 
+@pytest.mark.parametrize("paused_after", [0.0, 0.5, 1.5], ids=["waiting", "running", "to be tried again"])
+def test_a_paused_run_that_leaves_holds_nobody(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, paused_after: float
+) -> None:
+    """The run that asked is paused and then cancelled, at any step of its call: who waits for that gets the answer."""
+    provider.answers = [(500, {"retry-after": "2"}, b"{}")]
+
+    async def main() -> Report[str]:
+        async with fan_of() as fan:
+            runs = [fan.map(["the same"], dedupe=True) for _ in range(2)]
+            if not paused_after:
+                runs[0].pause()
+            tasks = [asyncio.ensure_future(consume(run)) for run in runs]
+            await asyncio.sleep(paused_after)
+            runs[0].pause()
+            await asyncio.sleep(0.1)
+            runs[0].cancel()
+            await tasks[0]
+            return await tasks[1]
+
+    report = simulate(main)
+
+    assert report[0].text == "the same"
+    assert len(provider.asked) == 2
+
+
 def test_a_deadline_of_the_first_binds_nobody_else(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
     """The run that asked runs out of time: who waits longer gets the answer."""
 
