@@ -153,8 +153,13 @@ def tried_to_close(file: JournalFile) -> None:
 
 
 def _tell_all(results: Iterable[ToKeep], failure: JournalError | None) -> None:
-    for each in results:
-        each.then(each.result, failure)
+    waiting = iter(results)
+    try:
+        for each in waiting:
+            each.then(each.result, failure)
+    finally:  # a KeyboardInterrupt cuts this short, and not what the others are told
+        for each in waiting:
+            each.loop.call_soon(each.then, each.result, failure)
 
 
 def _unusable(exc: Exception) -> JournalError:

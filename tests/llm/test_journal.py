@@ -113,6 +113,23 @@ async def test_a_half_finished_run_goes_on(fan: FanOut, box: Box, place: Path) -
     assert report.values == [f"number {number}" for number in range(200)]
 
 
+def test_an_interrupt_while_results_come_from_disk_ends_the_run(tmp_path: Path) -> None:
+    """Ctrl-C in the user's own progress: the others that were written with that result are delivered, and nobody hangs."""
+
+    async def answer(request: Request) -> str:
+        return "yes"
+
+    def interrupted(summary: Any) -> None:
+        if summary.done == 1:
+            raise KeyboardInterrupt
+
+    run = FanOut(Endpoint("own/f", provider=answer)).map(["a"] * 5, journal=tmp_path / "run.db", progress=interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(lambda: asyncio.run(consume(run)))
+    assert len(run.report) == 5
+
+
 async def test_failures_are_asked_again(fan: FanOut, box: Box, place: Path) -> None:
     """What has an answer is not; the file keeps what went wrong for whoever looks."""
     prompts = ["[[faults:400]] a", "[[answer:yes]]"]
