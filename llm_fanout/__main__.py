@@ -1,5 +1,18 @@
-"""`python -m llm_fanout`: the command line."""
+"""`llm-fanout`, and `python -m llm_fanout`: the command line."""
 
-from .cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """The console script. Here, so that little is imported before Ctrl-C ends it without a traceback."""
+    try:
+        from .cli import main as command
+    except KeyboardInterrupt:
+        sys.exit(130)
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -41,8 +41,10 @@ class Billed(Protocol):
     def least(self) -> Charge:
         """What it must be able to use, to be asked at all."""
 
-    def allow(self, room: Charge, share: Charge) -> Charge:
-        """Let it use some of `room`, about `share` of it if it does not say itself: the most that one attempt will use."""
+    def allow(self, room: Charge, at_once: float) -> Charge:
+        """Let it use some of `room`, about what each of `at_once` calls can have if it does not say itself: the most that
+        one attempt will use.
+        """
 
     @property
     def attempt(self) -> Charge:
@@ -70,7 +72,7 @@ class Purse:
         self.unit = unit
         self.place = Charge._fields.index(unit)
         self._whose = whose
-        self._waiting: list[Wake] = []
+        self._waiting: dict[Wake, None] = {}  # each once, in order
         self._journal: OpenJournal | None = None
         self._ceiling = inf
         self._is_rising = False
@@ -81,15 +83,16 @@ class Purse:
         self.budget.used = journal.spent[self.place]
         self._journal = journal
         self._ceiling = self.budget.used
+        journal.used[self.unit] = lambda: self.budget.used
 
     def wait(self, wake: Wake) -> None:
         """Call `wake` when there may be room. Under the lock."""
-        self._waiting.append(wake)
+        self._waiting[wake] = None
 
     def woken(self) -> list[Wake]:
         """Those who waited. Under the lock."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting)
 
     def is_covered(self, amount: float) -> bool:
         """Whether `amount` more may be reserved as far as the journal knows; if it soon may not, it is told. Under the lock.
@@ -99,7 +102,9 @@ class Purse:
         """
         if self._failure is not None:
             raise self._failure
-        needed = self.budget.used + self.budget.reserved + amount
+        # Twice what is under way: if all of it fails at once and may have been paid for, each may be tried once more before
+        # there is time to write that down.
+        needed = self.budget.used + 2 * (self.budget.reserved + amount)
         if needed + LOW * amount > self._ceiling < self.budget.limit and not self._is_rising:
             self._raise(min(self.budget.limit, needed + AHEAD * amount))
         return needed <= self._ceiling or self._ceiling >= self.budget.limit
@@ -144,18 +149,21 @@ class Budgets:
     """The budgets that the calls of one run have to keep: its own, those of its scopes, its client's.
 
     Attributes:
+        purses: These budgets.
         is_priced: Whether one of them is in USD.
     """
 
     def __init__(self, purses: Sequence[Purse]) -> None:
-        self._purses = purses
+        self.purses = tuple(purses)
         self.is_priced = any(purse.unit == "usd" for purse in purses)
 
     def check(self, work: Billed) -> None:
-        """Raises Stopped if `work` would never fit, had nothing been used."""
+        """Raises Stopped if `work` would never fit, had nothing been used; where there never was anything, nothing fits, and
+        that is not its fault.
+        """
         least = work.least
-        for purse in self._purses:
-            if not Budget(purse.budget.limit).fits(least[purse.place]):
+        for purse in self.purses:
+            if purse.budget.limit and not Budget(purse.budget.limit).fits(least[purse.place]):
                 raise purse.stopped(least[purse.place])
 
     def reserve(self, work: Billed, at_once: float, wake: Wake) -> Charge | None:
@@ -172,7 +180,7 @@ class Budgets:
         """
         with _LOCK:
             least = work.least
-            for purse in self._purses:
+            for purse in self.purses:
                 amount = least[purse.place]
                 if purse.budget.fits(amount):
                     continue
@@ -180,46 +188,47 @@ class Budgets:
                     raise purse.stopped(amount)
                 purse.wait(wake)
                 return None
-            room = self._room()
-            charge = work.allow(room, Charge(room.usd / at_once, room.tokens / at_once))
+            charge = work.allow(self._room(), at_once)
             return charge if self._taken(charge, wake) else None
 
     def extend(self, reserved: Charge, work: Billed) -> Charge | None:
-        """What is reserved from now on for `work`, which is tried again after what it has used; None if there is no room.
-
-        Raises:
-            JournalError: The journal could not be told.
+        """What is reserved from now on for `work`, which is tried again after what it has used; None if there is no room, or
+        the journal could not be told, of which the next that `reserve` hears.
         """
         with _LOCK:
             wanted = work.charged + work.attempt
             more = Charge(max(0.0, wanted.usd - reserved.usd), max(0.0, wanted.tokens - reserved.tokens))
-            if not all(purse.budget.fits(more[purse.place]) for purse in self._purses):
+            if not all(purse.budget.fits(more[purse.place]) for purse in self.purses):
                 return None
-            for purse in self._purses:
-                purse.is_covered(more[purse.place])  # or soon will be: the next try is not before a backoff
+            try:
+                for purse in self.purses:
+                    purse.is_covered(more[purse.place])  # if it is not quite, one more attempt of each call still is
+            except JournalError:
+                return None
+            for purse in self.purses:
                 purse.budget.reserve(more[purse.place])
             return reserved + more
 
     def settle(self, reserved: Charge, used: Charge) -> None:
         """A call has ended for which so much was reserved, and which has used so much."""
         with _LOCK:
-            for purse in self._purses:
+            for purse in self.purses:
                 purse.budget.settle(reserved[purse.place], used[purse.place])
-            waiting = [wake for purse in self._purses for wake in purse.woken()]
+            waiting = [wake for purse in self.purses for wake in purse.woken()]
         for wake in waiting:
             wake()
 
     def _room(self) -> Charge:
         rooms = [
-            min((purse.budget.room for purse in self._purses if purse.unit == unit), default=inf) for unit in Charge._fields
+            min((purse.budget.room for purse in self.purses if purse.unit == unit), default=inf) for unit in Charge._fields
         ]
         return Charge(*rooms)
 
     def _taken(self, charge: Charge, wake: Wake) -> bool:
-        for purse in self._purses:
+        for purse in self.purses:
             if not purse.is_covered(charge[purse.place]):
                 purse.wait(wake)
                 return False
-        for purse in self._purses:
+        for purse in self.purses:
             purse.budget.reserve(charge[purse.place])
         return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .clock import in_words
 from .core.job import Attempt, Job, Outcome, Verdict
-from .errors import CallError, FanOutError, Rejected
+from .errors import CallError, FanOutError, Rejected, Stopped
 from .results import Result
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Call(Generic[T]):
         followers: Calls that wait for its answer, in order; None if nobody may.
         is_orphan: Whether only its followers want it still.
         reserved: What of its budgets it may use.
+        stopped: Why it was ended, if that is its own affair.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Call(Generic[T]):
         "perform",
         "reserved",
         "shell",
+        "stopped",
         "timeout",
         "work",
     )
@@ -59,6 +61,7 @@ class Call(Generic[T]):
         self.followers: dict[Call[Any], None] | None = None
         self.is_orphan = False
         self.reserved: Charge | None = None
+        self.stopped: Stopped | None = None
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""

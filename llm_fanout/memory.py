@@ -16,6 +16,7 @@ from .results import Result
 from .work import Repeatable
 
 ASKED = {"index", "id", "prompt", "tag", "returned", "frame"}  # fields of a Result that are about who asked
+NOTHING = (0.0, 0.0)  # USD, and tokens
 ANSWER = tuple(field.name for field in fields(Result) if field.name not in ASKED)
 
 
@@ -121,6 +122,8 @@ class Memory:
         """Have `result` on disk, if there is a journal and it is not from there; then tell `then`."""
         if self._journal is None or not key:
             then(result, None)
+        elif result.source == "journal":
+            self._journal.keep(key, result, NOTHING, then)  # an earlier run's answer: it was paid for there
         else:
             self._journal.keep(key, result, charge, then)
 

@@ -11,7 +11,7 @@ everything that the run uses is closed, the run ends. What was closed before is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from . import clock
+from .budgets import Purse
 from .call import Call, too_long
 from .core.job import Attempt, Job, Outcome, Verdict
 from .core.source import Source
@@ -95,6 +96,11 @@ class Passage(Generic[T]):
         self._deadline = deadline
         self._shared = None if self._terms.shared is None else self._terms.shared.here()
 
+    @property
+    def _payers(self) -> tuple[Purse, ...]:
+        """Who pays for its calls."""
+        return () if self._terms.budgets is None else self._terms.budgets.purses
+
     def close(self) -> None:
         """All is done."""
         del self._host  # a circle, which only a collection would break
@@ -150,7 +156,7 @@ class Passage(Generic[T]):
     def _ask(self, calls: list[Call[T]]) -> None:
         """Have `calls` made, or wait for those that are under way and ask the same."""
         if self._shared is not None:
-            asked = self._shared.sift(calls)
+            asked = self._shared.sift(calls, self._payers)
             self._aside.update((call, None) for call in calls if call.leader is not None)
             calls = asked
         if self._till is None:
@@ -171,14 +177,19 @@ class Passage(Generic[T]):
         else:
             till.send_away()
 
-    def _paid(self, call: Call[T]) -> None:
-        del self._aside[call]
-        self._hand_in([call])
+    def _paid(self, calls: list[Call[T]]) -> None:
+        self._hand_in(self._called_up(calls))
+
+    def _called_up(self, calls: list[Call[T]]) -> Iterator[Call[T]]:
+        """`calls`, each aside until it is its turn: if those before it end at once, the run is not over."""
+        for call in calls:
+            del self._aside[call]
+            yield call
 
     def _at_once(self) -> float:
         return min(self._terms.width, UNLIMITED_WIDTH)
 
-    def _hand_in(self, calls: list[Call[T]]) -> None:
+    def _hand_in(self, calls: Iterable[Call[T]]) -> None:
         jobs = []
         for call in calls:
             try:
@@ -268,18 +279,18 @@ class Passage(Generic[T]):
         elif self._till is None or self._till.extend(call):
             self._host.make_room()
         else:
-            error = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
-            self._cancel([job], error)
+            call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
+            self._cancel([job])
 
     def _end(self, call: Call[T], outcome: Outcome, timing: Timing) -> None:
         if (job := self._jobs.pop(call, None)) is not None:
             # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
             job.payload = None
         if not outcome.heard and isinstance(outcome.error, Stopped):
-            outcome.error = self._host.cancelled or self._host.winding_down or outcome.error
+            outcome.error = call.stopped or self._host.cancelled or self._host.winding_down or outcome.error
         result = call.work.result(call.index, outcome, timing)
         charge = () if self._till is None else self._till.settle(call)
-        followers = [] if self._shared is None else self._shared.over(call)
+        followers = [] if self._shared is None else self._shared.over(call, self._payers)
         if call.is_orphan:
             self._host.left()
         else:
@@ -312,13 +323,12 @@ class Passage(Generic[T]):
             self._bequeath(call)
         self._cancel(list(self._jobs.values()))
 
-    def _cancel(self, jobs: list[Job], error: Stopped | None = None) -> None:
+    def _cancel(self, jobs: list[Job]) -> None:
         """End those that wait now, and the others as soon as their attempts have ended."""
         for job in self._engine.cancel(jobs):
             call: Call[T] = job.payload
             self._parked -= call.parked
-            outcome = cancelled() if error is None else Outcome(heard=False, error=error)
-            self._end(call, outcome, Timing(clock.now() - job.added_at, 0.0, job.attempts))
+            self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
 
     def followed(self, call: Call[T], result: Result[Any], spending: Sequence[Spending]) -> None:
         """The answer that `call` waited for has come; one that was cut off by a bound of another run is none."""
@@ -352,9 +362,8 @@ class Passage(Generic[T]):
             outcome = Outcome(heard=False, error=self._host.cancelled)
             timing = Timing(clock.now() - job.added_at, 0.0, job.attempts)
             result = call.work.result(call.index, outcome, timing)
-            # What it has used of our budgets is not known yet: as much as it may have.
-            charge = () if self._till is None else self._till.settle(call, call.reserved)
-            self._keep(call, replace(result, spending=()), charge)
+            # What is set aside for it stays so: whoever shares it keeps the same budgets, and settles that.
+            self._keep(call, replace(result, spending=()))
 
     def _stop_following(self, call: Call[T]) -> None:
         leader, call.leader = call.leader, None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from html import escape
 from itertools import islice
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 from .engine import Engine
 from .errors import ConfigError, JournalError, RunFailed, Stopped
@@ -87,7 +87,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         self._claim()
         return self._iterate(in_order=True)
 
-    async def sink(self, path: str | os.PathLike[str]) -> Summary:
+    async def sink(self, path: str | os.PathLike[str] | BinaryIO) -> Summary:
         """Write one row per result (`Result.to_dict`) to a file, in input order, and give the final numbers.
 
         Memory stays flat: results are written as they are done, and those that come before their turn wait on disk, beside
@@ -103,12 +103,14 @@ class Run(Awaitable[Report[T]], Generic[T]):
                 text, in which no answer is a formula to a spreadsheet. `.parquet`: typed columns, with the extra
                 `llm-fanout[parquet]`. Both have a column for each key that a row can have, `error` and `usage` in parts
                 (`error.kind`), and for each field of the first answer, if it is structured; what fits no column is JSON
-                in `value`. A pipe or a device is written to as the rows come.
+                in `value`. A pipe, a device, or a file that is open for bytes (`sys.stdout.buffer`; it stays open) gets JSON
+                lines as they come.
 
         Raises:
             ConfigError: The place cannot be written to, or its name ends in none of these: nothing was sent.
             RunFailed: The disk is full, or a value cannot be written as JSON: the run has ended, and what was at `path` is
-                there still. Or the source raised: what was done is written; if that is nothing, what was there stays.
+                there still. What was done is lost then, unless there is a journal. Or the source raised: what was done is
+                written; if that is nothing, what was there stays.
         """
         self._claim()
         try:

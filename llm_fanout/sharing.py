@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -23,13 +23,13 @@ class Shared:
     """The calls under way on one event loop, by what they ask."""
 
     def __init__(self) -> None:
-        self._leaders: dict[bytes, Any] = {}
+        self._leaders: dict[tuple[bytes, Hashable], Any] = {}
 
-    def sift(self, calls: Iterable[Any]) -> list[Any]:
-        """Those of `calls` that have to be made; the others follow one that is under way."""
+    def sift(self, calls: Iterable[Any], payers: Hashable) -> list[Any]:
+        """Those of `calls` that have to be made; the others follow one under way that the same budgets pay for."""
         left = []
         for call in calls:
-            leader = self._leaders.setdefault(call.work.digest, call)
+            leader = self._leaders.setdefault((call.work.digest, payers), call)
             if leader is call:
                 call.followers = {}
                 left.append(call)
@@ -38,12 +38,12 @@ class Shared:
                 call.leader = leader
         return left
 
-    def over(self, leader: Call) -> list[Any]:
+    def over(self, leader: Call, payers: Hashable) -> list[Any]:
         """Those that waited for the answer of `leader`, which has come."""
         followers, leader.followers = leader.followers, None
         if followers is None:
             return []
-        del self._leaders[leader.work.digest]
+        del self._leaders[leader.work.digest, payers]
         return list(followers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .results import Result
+from .rowfiles.place import Target
 from .rowfiles.rowfile import RowFile
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ class Sink:
     is its error, if it has one, that is raised: a row that is missing must not go unnoticed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = path
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._rows: RowFile  # once it is open
         self._open = ExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="llm-fanout-sink")
@@ -56,7 +56,7 @@ class Sink:
         await self._do(self._rows.put_in_place)
 
     def _take_place(self) -> None:
-        self._rows = self._open.enter_context(RowFile(self._path))
+        self._rows = self._open.enter_context(RowFile(self._target))
 
     async def _do(self, step: Callable[[], T]) -> T:
         doing = asyncio.get_running_loop().run_in_executor(self._thread, step)

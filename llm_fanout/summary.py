@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from math import nan
+from typing import Literal, cast
 
 from .errors import ERROR_OF_KIND, Kind, Stopped
 from .hooks import hook
 from .spending import NO_USAGE, Spending, Usage
+from .spread import Spread
+
+Timed = Literal["latency", "queue_time", "service_time", "ttft"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,8 @@ class Summary:
             told wait), "outage", or "provider" if no limit ever held it up.
         waits_for: What it stands still for just now: "paused", "outage" or "gate" (a refusal's told wait); else empty.
         errors: How many calls failed, by kind, most frequent first.
+        examples: What the first of each kind said, and its id.
+        times: How the times of the calls that succeeded are spread, by metric; see `quantile`.
         stopped: Why the run ended early, if it did.
     """
 
@@ -45,6 +51,8 @@ class Summary:
     binding: str = "provider"
     waits_for: str = ""
     errors: Mapping[Kind, int] = field(default_factory=dict)
+    examples: Mapping[Kind, str] = field(default_factory=dict, repr=False)
+    times: Mapping[Timed, Spread] = field(default_factory=dict, repr=False, compare=False)
     stopped: Stopped | None = None
 
     @property
@@ -71,6 +79,17 @@ class Summary:
     def failure_ratio(self) -> float:
         """Failed calls per call that has ended; 0 if none has."""
         return self.failed / self.done if self.done else 0.0
+
+    def quantile(self, q: float, metric: Timed = "latency") -> float:
+        """The `q`-quantile in seconds of a time of the calls that succeeded, to 1 %; nan if none did. `Report.quantile`,
+        which has their Results, is exact.
+
+        Args:
+            q: From 0 (the fastest) to 1 (the slowest); 0.5 is the median.
+            metric: "latency", "queue_time", "service_time", or, of answers that were streamed, "ttft".
+        """
+        spread = self.times.get(metric)
+        return nan if spread is None else spread.quantile(q)
 
     def __str__(self) -> str:
         return cast("str", hook("text")(self))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from . import clock
 from .core.source import Source
 from .core.waits import Binding
-from .errors import Kind, Stopped
+from .errors import CallError, Kind, Stopped
 from .results import Result
 from .spending import Price, Spending, Usage
-from .summary import Summary
+from .spread import Spread
+from .summary import Summary, Timed
 
 LATELY = 10.0  # seconds over which the pace is taken; the later half of a run that is younger than twice that
 MARK = 0.5  # seconds between two marks
@@ -70,7 +72,9 @@ class Tally:
     replayed: int = 0
     _succeeded: int = 0
     _recent: Recent | None = None
+    times: Mapping[Timed, Spread] = field(default_factory=lambda: {metric: Spread() for metric in get_args(Timed)})
     _errors: Counter[Kind] = field(default_factory=Counter)
+    _examples: dict[Kind, str] = field(default_factory=dict)
     _sums: dict[_Sort, list[int]] = field(default_factory=dict)  # replies, and the tokens of each sort
     _sources: dict[Source, dict[Binding, float]] = field(default_factory=dict)
     _began: float | None = None
@@ -108,8 +112,9 @@ class Tally:
             self.replayed += 1
         if result.error is None:
             self._succeeded += 1
+            self._note_times(result)
         else:
-            self._errors[result.error.kind] += 1
+            self._note_error(result, result.error)
         for model, size, calls, usage, price in result.spending if result.source != "journal" else ():  # paid before
             sums = self._sums.get((model, size, price))
             if sums is None:
@@ -119,6 +124,18 @@ class Tally:
                 if tokens:
                     sums[at] += tokens
 
+    def _note_times(self, result: Result[Any]) -> None:
+        self.times["latency"].add(result.latency)
+        self.times["queue_time"].add(result.queue_time)
+        self.times["service_time"].add(result.service_time)
+        if result.ttft is not None:
+            self.times["ttft"].add(result.ttft)
+
+    def _note_error(self, result: Result[Any], error: CallError) -> None:
+        self._errors[error.kind] += 1
+        if error.kind not in self._examples:
+            self._examples[error.kind] = f"id {result.id}: {error.message}"
+
     def add(self, other: Tally) -> None:
         """Count what `other` has counted, too."""
         self.attempts += other.attempts
@@ -127,6 +144,9 @@ class Tally:
         self.replayed += other.replayed
         self._succeeded += other._succeeded
         self._errors.update(other._errors.copy())
+        self._examples = other._examples | self._examples
+        for metric, spread in other.times.items():
+            self.times[metric].merge(spread)
         for sort, sums in list(other._sums.items()):
             ours = self._sums.get(sort, [0] * len(sums))
             self._sums[sort] = [ours + theirs for ours, theirs in zip(ours, sums, strict=True)]
@@ -152,6 +172,8 @@ class Tally:
             binding=self.binding(),
             waits_for=self._waits_for_now(),
             errors=dict(self._errors.copy().most_common()),
+            examples=self._examples.copy(),
+            times={metric: spread.copy() for metric, spread in self.times.items()},
             stopped=self.stopped,
         )
 

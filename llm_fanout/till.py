@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from .budgets import Budgets, Charge
@@ -30,12 +31,12 @@ class Till:
     Args:
         budgets: What has to be kept.
         run: Whose calls they are: it ends when there will be no room for the next of them.
-        pass_on: Gets each call that is paid for.
+        pass_on: Gets calls that are paid for.
         at_once: How many may be under way at once, as of now: they share what is left.
     """
 
     def __init__(
-        self, budgets: Budgets, run: Payer, pass_on: Callable[[Call[Any]], None], at_once: Callable[[], float]
+        self, budgets: Budgets, run: Payer, pass_on: Callable[[list[Call[Any]]], None], at_once: Callable[[], float]
     ) -> None:
         self._budgets = budgets
         self._run = run
@@ -49,42 +50,46 @@ class Till:
         self._waiting.append(call)
 
     def serve(self) -> None:
-        """Pass on the calls that there is room for."""
-        while self._waiting and self._is_served(self._waiting[0]):
-            self._pass_on(self._waiting.popleft())
+        """Pass on the calls that there is room for; the run ends if there will be none for the next."""
+        paid, end = [], None
+        try:
+            while self._waiting and self._is_paid(self._waiting[0]):
+                paid.append(self._waiting.popleft())
+        except Stopped as exc:
+            end = partial(self._run.give_up, exc)
+        except JournalError as exc:
+            end = partial(self._run.fail, "the journal", exc)
+        if paid:
+            self._pass_on(paid)
+        if end is not None:
+            end()
 
     def send_away(self) -> None:
         """Pass on all of them: the run ends, and they are told so there."""
-        while self._waiting:
-            self._pass_on(self._waiting.popleft())
+        gone = list(self._waiting)
+        self._waiting.clear()
+        self._pass_on(gone)
 
     def extend(self, call: Call[Any]) -> bool:
         """Whether there is room for another try of `call`, which is set aside now."""
-        if call.reserved is None:
-            return True
+        assert call.reserved is not None  # it was passed on
         extended = self._budgets.extend(call.reserved, call.work)
         call.reserved = extended or call.reserved
         return extended is not None
 
-    def settle(self, call: Call[Any], used: Charge | None = None) -> Sequence[float | None]:
+    def settle(self, call: Call[Any]) -> Sequence[float | None]:
         """Give back what was set aside for `call` and not used; what it has used of each unit that there is a budget in."""
         reserved, call.reserved = call.reserved, None
         if reserved is None:
             return ()
-        used = call.work.charged if used is None else used
+        used: Charge = call.work.charged
         self._budgets.settle(reserved, used)
         return used.usd if self._budgets.is_priced else None, used.tokens
 
-    def _is_served(self, call: Call[Any]) -> bool:
-        """Whether it is clear what becomes of `call`: it is paid for, or the run ends."""
-        try:
-            call.reserved = self._budgets.reserve(call.work, self._at_once(), self._wake)
-            return call.reserved is not None
-        except Stopped as exc:
-            self._run.give_up(exc)
-        except JournalError as exc:
-            self._run.fail("the journal", exc)
-        return False
+    def _is_paid(self, call: Call[Any]) -> bool:
+        """Whether there is room for `call`, which is set aside now."""
+        call.reserved = self._budgets.reserve(call.work, self._at_once(), self._wake)
+        return call.reserved is not None
 
     def _wake(self) -> None:
         """There may be room; from any thread."""

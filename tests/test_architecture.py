@@ -19,7 +19,7 @@ PACKAGE = Path(llm_fanout.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
 
 ROWS = {
-    0: ("errors", "hooks", "results", "rowfiles", "spending", "summary", "types"),
+    0: ("errors", "hooks", "results", "rowfiles", "spending", "spread", "summary", "types"),
     1: ("core",),
     2: (
         "budgets",

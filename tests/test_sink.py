@@ -476,3 +476,33 @@ async def test_rows_that_waited_do_not_hold_up_those_that_come(tmp_path: Path, m
     await reading
 
     assert [json.loads(line)["value"] for line in lines] == list(range(100))
+
+
+async def test_a_file_that_is_open_stays_open(tmp_path: Path) -> None:
+    """Rows go to the end of what is in it, and have left our buffers when the run has ended."""
+    path = tmp_path / "rows"
+    with path.open("wb") as file:
+        file.write(b'{"value": "before"}\n')
+
+        summary = await Executor().map(asyncio.sleep, [0, 0]).sink(file)
+
+        assert len(rows_of(path)) == 3
+        file.write(b'{"value": "after"}\n')
+
+    assert summary.succeeded == 2
+    assert [values_of(path)[0], values_of(path)[-1]] == ["before", "after"]
+
+
+async def test_a_value_that_json_does_not_have_leaves_an_open_file_open(tmp_path: Path) -> None:
+    """It is whoever opened it who closes it, also after a run that failed."""
+    path = tmp_path / "rows"
+
+    with path.open("wb") as file:
+        with pytest.raises(RunFailed, match="cannot be written as JSON"):
+            await Executor().map(a_set, [0]).sink(file)
+
+        assert not file.closed
+
+
+async def a_set(number: int) -> set[int]:
+    return {number}

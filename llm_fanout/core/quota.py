@@ -131,6 +131,12 @@ class Quota:
         return self.slots.size
 
     @property
+    def tokens_a_minute(self) -> float:
+        """Tokens of prompts or answers that pass in a minute, as far as is known; `inf` if that is not limited."""
+        rates = (limit.rate for unit, limit, _ in self._buckets if unit != REQUESTS and isinstance(limit, TokenBucket))
+        return min(rates, default=inf) * MINUTE
+
+    @property
     def is_full(self) -> bool:
         """Whether every slot is in use."""
         return self.slots.in_use >= self.slots.size

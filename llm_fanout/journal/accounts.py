@@ -1,29 +1,41 @@
 """What the calls of a journal have used in all, for budgets that cover its whole life: those too that were never recorded.
 
-A note for each unit says how much calls may have used that are in no record: `lost`, when a process was killed; and while
-one runs, `ceiling`, which is always more than what is used and reserved in all.
+A note for each unit says how much calls may have used that are in no record: `lost`, when a process was killed, or a call
+had its record elsewhere; and while one runs, `ceiling`, which is always more than what is used and reserved in all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..spending import Spending
 from .record import Record
 
 if TYPE_CHECKING:
     from .file import JournalFile
 
 UNITS = ("usd", "tokens")
+Sums = tuple[float, float]  # USD, and tokens
 
 
-def spent(file: JournalFile, *, wanted: bool) -> tuple[float, float]:
-    """USD and tokens that calls have used, or may have used; looked up if that is wanted, or a process was killed."""
+def spent(file: JournalFile, *, wanted: bool) -> tuple[Sums, Sums]:
+    """What calls have used going by their records, and what all have used, or may have; looked up if that is wanted, or a
+    process was killed."""
     notes = {unit: file.noted(f"spent {unit}") for unit in UNITS}
     if not wanted and not any(note.get("ceiling") for note in notes.values()):
-        return 0.0, 0.0
-    usd, tokens = _recorded(file)
-    lost = [_lost(file, unit, notes[unit], known) for unit, known in zip(UNITS, (usd, tokens), strict=True)]
-    return usd + lost[0], tokens + lost[1]
+        return (0.0, 0.0), (0.0, 0.0)
+    recorded = _recorded(file)
+    lost = [_lost(file, unit, notes[unit], known) for unit, known in zip(UNITS, recorded, strict=True)]
+    return recorded, (recorded[0] + lost[0], recorded[1] + lost[1])
+
+
+def charged(charge: Sequence[float | None], spending: Sequence[Spending]) -> Sums:
+    """What a budget was charged for a call; where there was none, what was reported."""
+    if charge and charge[0] is not None:
+        return charge[0], charge[1] or 0.0
+    tokens = sum(each.usage.input_tokens + each.usage.output_tokens for each in spending)
+    return sum(each.cost or 0.0 for each in spending), charge[1] or 0.0 if charge else tokens
 
 
 def raise_ceiling(file: JournalFile, unit: str, ceiling: float) -> None:
@@ -32,12 +44,11 @@ def raise_ceiling(file: JournalFile, unit: str, ceiling: float) -> None:
     file.note(f"spent {unit}", {"lost": lost, "ceiling": ceiling})
 
 
-def lower_ceilings(file: JournalFile) -> None:
-    """All calls have ended, and what they have used is recorded."""
-    for unit in UNITS:
-        note = file.noted(f"spent {unit}")
-        if note.get("ceiling"):
-            file.note(f"spent {unit}", {"lost": note["lost"]})
+def lower_ceilings(file: JournalFile, used: Mapping[str, float], recorded: Sums) -> None:
+    """All calls have ended, and have used so much; not all of that is recorded, if some have their records elsewhere."""
+    for unit, known in zip(UNITS, recorded, strict=True):
+        if unit in used:
+            file.note(f"spent {unit}", {"lost": max(0.0, used[unit] - known)})
 
 
 def _lost(file: JournalFile, unit: str, note: dict[str, float], known: float) -> float:
@@ -49,16 +60,11 @@ def _lost(file: JournalFile, unit: str, note: dict[str, float], known: float) ->
     return lost
 
 
-def _recorded(file: JournalFile) -> tuple[float, float]:
+def _recorded(file: JournalFile) -> Sums:
     charges = [_charge_of(record) for record in file.records()]
     return sum(usd for usd, _ in charges), sum(tokens for _, tokens in charges)
 
 
-def _charge_of(record: Record) -> tuple[float, float]:
-    """What a budget was charged; where there was none, what was reported."""
+def _charge_of(record: Record) -> Sums:
     charge = record.said()["charge"]
-    if charge and charge[0] is not None:
-        return charge[0], charge[1]
-    spending = record.fields()["spending"]
-    tokens = sum(each.usage.input_tokens + each.usage.output_tokens for each in spending)
-    return sum(each.cost or 0.0 for each in spending), charge[1] if charge else tokens
+    return charged(charge, () if charge and charge[0] is not None else record.fields()["spending"])

@@ -130,6 +130,8 @@ class JournalFile:
         # NORMAL: what was committed survives the process; FULL syncs the log at each commit. (SQLite, PRAGMA synchronous)
         db.execute(f"PRAGMA synchronous = {'FULL' if journal.durability == 'power' else 'NORMAL'}")
         db.execute("BEGIN IMMEDIATE")  # whoever cannot write learns it now
+        for name, said in journal.notes.items():
+            self.note(name, said)
         db.execute("COMMIT")
 
     def _make_tables(self) -> None:

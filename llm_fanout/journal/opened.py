@@ -35,12 +35,15 @@ class OpenJournal:
 
     Attributes:
         spent: USD and tokens that calls had used, or may have used, when it was opened, if that has to be known.
+        used: Gives what they have used in all by now, for each unit of which there is a budget.
     """
 
     def __init__(self, journal: Journal, *, budgeted: bool = False) -> None:
         self._place = journal.place
         self._budgeted = budgeted
         self.spent = (0.0, 0.0)
+        self.used: dict[str, Callable[[], float]] = {}
+        self._recorded = (0.0, 0.0)  # of that, what is in its records
         self._clerk = Clerk(journal)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -83,6 +86,10 @@ class OpenJournal:
 
     def keep(self, key: bytes, result: Result[Any], charge: Sequence[float | None], then: Kept) -> None:
         """Have `result` on disk, of which budgets were charged so many USD and tokens."""
+        if self._budgeted:
+            usd, tokens = accounts.charged(charge, result.spending)
+            with self._lock:
+                self._recorded = (self._recorded[0] + usd, self._recorded[1] + tokens)
         self._put(ToKeep(key, result, charge, asyncio.get_running_loop(), then))
 
     def raise_ceiling(self, unit: str, ceiling: float, then: Done) -> None:
@@ -93,7 +100,7 @@ class OpenJournal:
         """Let others have it, after everything that was asked for before; whatever comes later ends with a JournalError."""
 
         def close(file: JournalFile) -> None:
-            accounts.lower_ceilings(file)
+            accounts.lower_ceilings(file, {unit: used() for unit, used in self.used.items()}, self._recorded)
             file.close()
 
         self._ask(close, then, is_last=True)
@@ -118,7 +125,7 @@ class OpenJournal:
 
     def _loaded(self, file: JournalFile) -> None:
         self._rows.update(file.finished())
-        self.spent = accounts.spent(file, wanted=self._budgeted)
+        self._recorded, self.spent = accounts.spent(file, wanted=self._budgeted)
 
 
 _LOCK = threading.Lock()

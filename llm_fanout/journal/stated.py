@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigError
 
@@ -22,6 +23,8 @@ class Journal:
         durability: What a result on disk survives: "process" any end of this process, `kill -9` included; "power" also that
             of the machine, at the price of a write to the disk for each transaction.
         store_prompts: Whether prompts are kept beside their results, for whoever looks; False keeps only hashes of them.
+        notes: What is said of the journal as a whole, by name, as plain values: it is in the file as soon as that is in use,
+            instead of what was said before under that name. The command line keeps there what it was asked for.
 
     Raises:
         ConfigError: An argument is none of these.
@@ -30,6 +33,7 @@ class Journal:
     path: str | os.PathLike[str]
     durability: Durability = "process"
     store_prompts: bool = True
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, kw_only=True, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | os.PathLike) or not os.fspath(self.path):

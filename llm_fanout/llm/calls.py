@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from msgspec import convert
+from msgspec import ValidationError, convert
 
 from ..budgets import Charge
 from ..core.job import Outcome
@@ -24,10 +24,11 @@ from . import signals
 from .asking import Provider
 from .digest import Frame
 from .heard import Heard
+from .lengths import Named, named_in
 from .plan import Plan, Route
 from .prompt import Prompt, messages_of, plain_content
 from .reactions import Flaw
-from .worst import Bill, Worst, most_named
+from .worst import Bill, Worst, most_input
 
 
 class PromptCall:
@@ -90,7 +91,9 @@ class PromptCall:
         if route is None or heard is None:  # cut off before its first step
             return signals.timed_out(self.timeout)
         self._failed = True
-        self._spend(NO_USAGE, route)  # so many as nobody knows
+        spending = self._spend(NO_USAGE, route)  # so many as nobody knows
+        if self._bill is not None:
+            self._bill.book(spending)
         return _unrepeatable(signals.timed_out(self.timeout, heard.text), heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
@@ -129,7 +132,7 @@ class PromptCall:
         return self._plan.frame.digest_of(plain_content(self.prompt))
 
     def again(self, index: int, fields: Mapping[str, Any]) -> Result[Any] | None:
-        """The prompt's Result, from the fields of an identical call's; None if its answer does not fit the schema."""
+        """The prompt's Result, from the fields of an identical call's; None if its answer cannot be used."""
         own: dict[str, Any] = {
             "index": index,
             "id": self.id,
@@ -139,13 +142,18 @@ class PromptCall:
         }
         result: Result[Any] = Result(**own, **fields)
         if not isinstance(result.reply, bytes | Reply):  # a function's, that was written down
-            result.reply = convert(result.reply, Reply)
+            try:
+                result.reply = convert(result.reply, Reply)
+            except ValidationError:  # it had what JSON has not: NaN, half a token
+                return None
         schema = self._plan.schema
         if schema is not None and result.error is None and not result.tool_calls:
             try:
                 result.returned = schema.validate(result.text)
             except Exception:  # a validator of the user's, which has changed: then it has to be asked for again
                 return None
+        if self._plan.tell is not None and result.text:
+            self._plan.tell(result.text)
         return result
 
     @property
@@ -153,10 +161,10 @@ class PromptCall:
         """What it must be able to use, to be asked at all."""
         return self._bill_of().worst.least
 
-    def allow(self, room: Charge, share: Charge) -> Charge:
+    def allow(self, room: Charge, at_once: float) -> Charge:
         """Let it use some of `room`: an answer whose length it does not say may have as many tokens as that allows."""
         bill = self._bill_of()
-        tokens = bill.worst.allowed(room, share)
+        tokens = bill.worst.allowed(room, at_once)
         if bill.worst.output is None:
             self._limit_to(int(tokens), bill)
         return bill.allow(tokens)
@@ -174,14 +182,22 @@ class PromptCall:
     def _bill_of(self) -> Bill:
         if self._bill is None:
             plan = self._plan
-            self._bill = Bill(Worst.of(self._asked, plan.routes, is_priced=plan.is_priced))
+            answers = plan.api != "embeddings"
+            self._bill = Bill(Worst.of(self._asked, plan.routes, is_priced=plan.is_priced, answers=answers))
         return self._bill
 
     def _limit_to(self, tokens: int, bill: Bill) -> None:
         """Ask for no longer an answer."""
         bill.limit = tokens
+        bill.allow(tokens)
         params = {**self._asked.params, "max_tokens": tokens}
-        self._request, self._asked = replace(self._request, params=params), replace(self._asked, params=params)
+        is_first = self._request is self._asked
+        self._asked = replace(self._asked, params=params)
+        self._request = self._asked if is_first else replace(self._request, params=params)
+        try:
+            self.choices = self._plan.choices_for(self._asked)
+        except Rejected:
+            pass  # a minute is too short for the most that it may be; for what is likely, it is not
 
     def _within_budget(self, outcome: Outcome, route: Route, bill: Bill) -> Outcome:
         """The outcome; an answer that was cut where the budget allowed no more is none. A model that can be asked for fewer
@@ -195,10 +211,12 @@ class PromptCall:
                 f"the answer was cut at {bill.limit:,} tokens, which is what its budget allows; raise it, or say max_tokens"
             )
             outcome.error = Stopped(why, kind="budget", partial=reply.text)
-        elif isinstance(error, CallError) and error.kind == "invalid" and (most := most_named(error.message)) < bill.limit:
-            route.most_output = int(most)
-            self._limit_to(int(most), bill)
-            outcome.again = Again.REPAIR
+        elif isinstance(error, CallError) and error.kind in ("invalid", "too_large"):
+            named = named_in(error.message, bill.limit)
+            if named is not None:
+                _learn(route, named)
+                self._limit_to(named.output, bill)
+                outcome.again = Again.REPAIR
         return outcome
 
     def _request_on(self, route: Route) -> Request:
@@ -218,17 +236,19 @@ class PromptCall:
                 self._bill.refused()
             return
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
-        self._spend(usage, route)
+        spending = self._spend(usage, route)
+        if self._bill is not None:
+            # Of an answer that broke off, the usage may be what was counted at its beginning.
+            self._bill.book(spending, is_whole=reply is not None and reply.finish_reason is not None)
         if usage.output_tokens and outcome.error is None:
             seconds = heard.seconds
             route.output.learn(usage.output_tokens, seconds)
             outcome.pace = seconds / usage.output_tokens
 
-    def _spend(self, usage: Usage, route: Route) -> None:
+    def _spend(self, usage: Usage, route: Route) -> Spending:
         spending = Spending.of(route.place.name, usage, route.price)
         self._spent = (*self._spent, spending)
-        if self._bill is not None:
-            self._bill.book(spending)
+        return spending
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""
@@ -260,6 +280,8 @@ class PromptCall:
 
     def _asked_anew(self, outcome: Outcome) -> Outcome:
         """The outcome; the next request has another length."""
+        if self._bill is not None:
+            self._bill.lengthen(most_input(self._request))
         step = next(step for step in self._plan.steps if self._route in step.routes)
         outcome.next_cost = step.choice_for(self._request).cost
         return outcome
@@ -285,6 +307,14 @@ NATIVE_SCHEMA = re.compile(
     r"\A(?!.*invalid schema).*?(?:response_format|json_schema|text\.format|output_config|structured output)",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+def _learn(route: Route, named: Named) -> None:
+    """What one call was told holds for all that come."""
+    if named.together is None:
+        route.most_output = min(named.output, route.most_output or named.output)
+    else:
+        route.most_together = named.together
 
 
 def _tell_whole(outcome: Outcome, heard: Heard) -> None:

@@ -64,6 +64,7 @@ class Route:
         price: What it costs, if the endpoint says so.
         output: How long its answers are.
         most_output: The most tokens of an answer that it lets be asked for, as far as is known.
+        most_together: The same of a prompt and its answer together.
         takes_schemas: Whether its API has a word for the schema of an answer, as far as is known.
     """
 
@@ -74,6 +75,7 @@ class Route:
     output: OutputGuess = field(default_factory=OutputGuess)
     takes_schemas: bool = True
     most_output: int | None = None
+    most_together: int | None = None
 
     def blot(self, text: str, headers: Mapping[str, str] | None = None) -> str:
         """`text` without the key, and without those in a call's own `headers`."""

@@ -121,11 +121,13 @@ class RunOptions(CallOptions, total=False):
             call costs at most is set aside before it is sent: its prompt at a token a byte, its answer at `max_tokens`, or
             if that is not said at what the budget allows (32,768 at most; a reply cut there is an error of kind "budget").
             When there is no room for the next call, and none under way can give some back, the run ends: `summary.stopped`
-            says so. It is a ConfigError if a model has no price: say `Endpoint(price=)` or `token_budget`. Images and files
-            count as estimated.
+            says so. What may have been paid for, though nobody says how much (a timeout, a call cut off, a process killed),
+            counts as all that was set aside for it. It is a ConfigError if a model has no price: say `Endpoint(price=)` or
+            `token_budget`. Images and files count as estimated, and a kept connection that breaks before the first answer to
+            a call as one that the server had dropped.
         token_budget: The same in tokens, input and output together.
         dedupe: Whether prompts that ask the same, while one of them is under way, share its answer (`Result.source` says
-            "shared"); also with other runs of the client that say so.
+            "shared"); also with other runs of the client that say so, and keep the same budgets.
     """
 
     deadline: float | datetime

@@ -63,12 +63,14 @@ DAY = Reaction("rate_limited", closes="quota", closes_at_once=True, advice="wait
 
 # Nothing came, or not all of it.
 SERVER = Reaction("server", Again.TRANSIENT, outage=True)  # a burst of them is the breaker's, which stops everything
+LATE = Reaction("server", Again.TRANSIENT, outage=True, spent=True)  # a proxy's patience ended; it goes on behind it
 UNREADY = Reaction("server", Again.TRANSIENT)  # the server is there, and says that it cannot serve this one now
 TIMEOUT = Reaction("timeout", Again.TRANSIENT, shrink=True, outage=True, spent=True)  # it goes on over there, and is billed
 CONNECTION = Reaction("connection", Again.TRANSIENT, outage=True)
 NO_HOST = Reaction("connection", Again.TRANSIENT, outage=True, advice="check base_url and the network")
 NO_TRUST = Reaction("connection", Again.TRANSIENT, outage=True, advice="check base_url and the trusted certificates")
-RESET = Reaction("connection", Again.TRANSIENT, outage=True, retry_now=True)  # a kept connection that the server had dropped
+# A kept connection that the server had dropped, or one that broke while it was at work on the answer.
+RESET = Reaction("connection", Again.TRANSIENT, outage=True, spent=True, retry_now=True)
 STALE = Reaction("connection", Again.PUSHBACK, retry_now=True)  # that for sure, and a call's first failure: costs no try
 CUT = Reaction("connection", Again.TRANSIENT, outage=True, spent=True)  # cut in the middle of an answer
 NO_ROOM = Reaction("connection", Again.PUSHBACK, shrink=True)  # our own pool or files: nothing was sent, no try is used up
@@ -194,7 +196,9 @@ STATUSES: Mapping[int, Reaction] = {
     498: BUSY,  # Groq: capacity exceeded
     499: UNREADY,  # nginx: its client went away, and that was not us
     501: UNREADY,  # a server that does not know the method is up; so for 505
+    504: LATE,
     505: UNREADY,
+    524: LATE,  # Cloudflare
     529: BUSY,  # Anthropic: overloaded
 }
 # The status that a success would have had, by what the error in it is called; OpenRouter and llama.cpp say it as a number.

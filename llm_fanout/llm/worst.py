@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import inf
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..budgets import Charge
 from ..core.tokens import most_tokens
@@ -15,11 +15,15 @@ from ..providers.request import Request
 from ..spending import NO_USAGE, Spending
 from .plan import Route
 
+AROUND_CALL = 128  # tokens that a server puts before the messages: gpt-oss's template some 70 (openai/harmony)
+AROUND_TOOLS = 600  # the same where there are tools: Anthropic, tool use: 264 to 530
 AROUND_MESSAGE = 8  # tokens of a message's role and its marks, at the most; OpenAI's cookbook counts 3 and the name
 FLOOR = 1_024  # output tokens: what is cut before that is seldom worth its price
 MOST = 32_768  # output tokens that are asked for where the call does not say: longer answers are rare. A model that takes
 # fewer says so when it refuses, which costs nothing: see `Route.most_output`.
 GENEROUS = 4.0  # times the likely length of an answer is what it is allowed, even if fewer calls are under way at once then
+COUNTED = ("content", "tool_calls", "role", "type")  # fields of a message that `input_tokens` counts, or that are short
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")  # by which names an answer's length may be stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Worst:
         output: Tokens of the answer, if the call says how many; else None.
         likely: Tokens that answers have.
         most: Tokens that the model can be asked for.
+        minute: Tokens that pass in a minute; `inf` if nobody counts them.
         rates: USD per token of input and output; None if they do not matter.
     """
 
@@ -38,19 +43,20 @@ class Worst:
     output: float | None
     likely: float
     most: float
+    minute: float
     rates: tuple[float, float] | None
 
     @classmethod
-    def of(cls, request: Request, routes: Iterable[Route], *, is_priced: bool) -> Worst:
-        """That of `request`, whoever of `routes` answers it."""
+    def of(cls, request: Request, routes: Iterable[Route], *, is_priced: bool, answers: bool = True) -> Worst:
+        """That of `request`, whoever of `routes` answers it, in words if it `answers` at all."""
         routes = list(routes)
-        input = float(request.input_tokens(most_tokens) + AROUND_MESSAGE * len(request.messages))
-        stated = request.max_tokens
+        input = most_input(request)
         return cls(
             input,
-            None if stated is None else float(stated),
+            _stated_output(request.params) if answers else 0.0,
             max(route.output.tokens for route in routes),
-            min(route.most_output or MOST for route in routes),
+            min(_most_output(route, input) for route in routes),
+            min(route.hold.quota.tokens_a_minute for route in routes),
             worst_rates(routes, input) if is_priced else None,
         )
 
@@ -64,15 +70,17 @@ class Worst:
         """What it must be able to take to be asked at all."""
         return self.charge(min(FLOOR, self.most) if self.output is None else self.output)
 
-    def allowed(self, room: Charge, share: Charge) -> float:
+    def allowed(self, room: Charge, at_once: float) -> float:
         """How many tokens its answer may have: as many as its share pays for, and enough for most answers if there is room.
 
         Args:
             room: What is left of the budgets; no less than `least`.
-            share: What of that each call that may be under way can have.
+            at_once: Calls that may be under way, which share that, and the tokens of a minute: some providers count what
+                may come, and not what does.
         """
         if self.output is not None:
             return self.output
+        share = Charge(room.usd / at_once, min(room.tokens, self.minute) / at_once)
         wished = max(FLOOR, GENEROUS * self.likely, self._paid_by(share))
         return float(int(min(wished, self.most, self._paid_by(room))))
 
@@ -94,29 +102,36 @@ class Bill:
         limit: The tokens of its answer that the budget allows, where the call does not say.
     """
 
-    __slots__ = ("_is_open", "_settled", "attempt", "limit", "worst")
+    __slots__ = ("_is_open", "_output", "_settled", "attempt", "limit", "worst")
 
     def __init__(self, worst: Worst) -> None:
         self.worst = worst
         self.limit: int | None = None
         self.attempt = worst.least
+        self._output = 0.0
         self._settled = Charge()
         self._is_open = False
 
     def allow(self, output: float) -> Charge:
         """What one attempt uses at most whose answer may have so many tokens."""
+        self._output = output
         self.attempt = self.worst.charge(output)
         return self.attempt
+
+    def lengthen(self, input: float) -> None:
+        """The next attempt's prompt has so many tokens at most."""
+        self.worst = replace(self.worst, input=input)
+        self.attempt = self.worst.charge(self._output)
 
     def open(self) -> None:
         """An attempt begins."""
         self._is_open = True
 
-    def book(self, spending: Spending) -> None:
-        """It has ended, and this is what it used; if nobody knows, as much as it may have."""
+    def book(self, spending: Spending, *, is_whole: bool = True) -> None:
+        """It has ended, and this is what it used; if nobody knows, or its answer broke off, as much as it may have."""
         self._is_open = False
         usage = spending.usage
-        if usage == NO_USAGE:
+        if usage == NO_USAGE or not is_whole:
             self._settled += self.attempt
         else:
             self._settled += Charge(self._usd(spending), usage.input_tokens + usage.output_tokens)
@@ -137,14 +152,42 @@ class Bill:
         return self.attempt.usd if cost is None else cost
 
 
-MOST_NAMED = re.compile(r"(?:at most|maximum|less than or equal to|up to|<=|max(?:imum)? of)\D{0,40}?([0-9][0-9,_]*)", re.I)
+def most_input(request: Request) -> float:
+    """The tokens of its prompt, at the most."""
+    params, messages = request.params, request.messages
+    extra = params.get("extra_body")
+    tokens = request.input_tokens(most_tokens) + AROUND_CALL + AROUND_MESSAGE * len(messages)
+    tokens += sum(_tokens_beside(message) for message in messages if len(message) > 2)
+    if extra:
+        tokens += _tokens_of(extra)  # whatever of it the model reads
+    if extra or params.get("tools"):
+        tokens += AROUND_TOOLS
+    return float(tokens)
 
 
-def most_named(message: str) -> float:
-    """The tokens that a model can be asked for, going by its refusal of more; `inf` if it was refused for another reason."""
-    found = MOST_NAMED.search(message) if "token" in message else None
-    most = 0 if found is None else int(re.sub("[,_]", "", found[1]))
-    return most if most > 0 else inf
+def _tokens_beside(message: Mapping[str, Any]) -> int:
+    """Those of what an API's own items have besides a content: the output of a tool, say."""
+    return _tokens_of({name: said for name, said in message.items() if name not in COUNTED})
+
+
+def _tokens_of(said: object) -> int:
+    return most_tokens(json.dumps(said, default=str, ensure_ascii=False))
+
+
+def _stated_output(params: Mapping[str, Any]) -> float | None:
+    """Tokens of all answers together, if the call says how many: the most, where it says so under several names."""
+    extra = params.get("extra_body") or {}
+    stated = [place[name] for place in (params, extra) for name in LENGTHS if place.get(name) is not None]
+    answers = extra.get("n") or 1
+    return float(max(stated)) * answers if stated else None
+
+
+def _most_output(route: Route, input: float) -> float:
+    most = float(route.most_output or MOST)
+    if route.most_together is None:
+        return most
+    # The prompt is likely much shorter than its bytes: if it seems to leave no room, the server knows.
+    return min(most, max(route.most_together - input, FLOOR))
 
 
 def worst_rates(routes: Iterable[Route], input: float) -> tuple[float, float]:
@@ -154,7 +197,7 @@ def worst_rates(routes: Iterable[Route], input: float) -> tuple[float, float]:
         ConfigError: One of them has no price.
     """
     rates = [each for route in routes for each in _rates_of(route, input)]
-    return max(each[0] for each in rates), max(each[1] for each in rates)
+    return max(max((each[0], *each[2:])) for each in rates), max(each[1] for each in rates)  # cached input may cost more
 
 
 def _rates_of(route: Route, input: float) -> list[tuple[float, ...]]:

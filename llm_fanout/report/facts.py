@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
+from typing import Any
 
 from ..clock import in_words
 from ..errors import Kind
@@ -48,7 +49,7 @@ class Facts:
 
 
 def facts_of(what: Report[object] | Summary | Estimate) -> Facts:
-    """What there is to say about `what`; a Summary alone has no times and no messages."""
+    """What there is to say about `what`; the times of a Summary alone are true to 1 %."""
     if isinstance(what, Estimate):
         return Facts(_forecast(what), list(_expected(what)), [], [])
     summary = what if isinstance(what, Summary) else what.summary
@@ -148,9 +149,10 @@ def _cost(summary: Summary) -> str:
 
 
 def _times(report: Report[object]) -> Iterator[tuple[str, list[str]]]:
+    of: Any = report if len(report) else report.summary
     for name, metric in TIMES:
-        if not isnan(report.quantile(0.5, metric)):
-            yield name, [in_words(report.quantile(q, metric)) for _, q in QUANTILES]
+        if not isnan(of.quantile(0.5, metric)):
+            yield name, [in_words(of.quantile(q, metric)) for _, q in QUANTILES]
 
 
 def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, int, str]]:
@@ -160,4 +162,5 @@ def _errors(summary: Summary, report: Report[object]) -> Iterator[tuple[Kind, in
             first.setdefault(result.error.kind, result)
     for kind, count in summary.errors.items():
         example = first.get(kind)
-        yield kind, count, "" if example is None else printable(f"id {example.id}: {example.error}")
+        said = summary.examples.get(kind, "") if example is None else f"id {example.id}: {example.error}"
+        yield kind, count, printable(said)

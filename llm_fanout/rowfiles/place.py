@@ -18,6 +18,14 @@ BUFFER = 2**18  # bytes that are written at once
 LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # what file systems say that have no locks: Lustre, FUSE, NFS
 
 
+Target = str | os.PathLike[str] | BinaryIO
+
+
+def place_of(target: Target) -> Place | Opened:
+    """What `target` says: the place at a path, or an open binary file itself."""
+    return Place(target) if isinstance(target, str | os.PathLike) else Opened(target)
+
+
 class Place:
     """Where a file is to be.
 
@@ -96,6 +104,28 @@ class Place:
             pass  # what was still to be written finds no room, and is not wanted
         if not self.is_stream and not _has_locks():
             self._part.unlink(missing_ok=True)
+
+
+class Opened:
+    """A binary file that somebody has opened, standard output say: written to as a stream, and not closed."""
+
+    is_stream = True
+    path = Path()
+    folder = None
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def open(self) -> BinaryIO:
+        """The file."""
+        return self._file
+
+    def put(self, file: BinaryIO) -> None:
+        """Have everything reach whoever reads it."""
+        file.flush()
+
+    def clear(self, file: BinaryIO) -> None:
+        """Leave it as it is."""
 
 
 def _private(path: str, flags: int) -> int:

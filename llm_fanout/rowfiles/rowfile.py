@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from itertools import islice
 from types import TracebackType
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .columns import columns_of
 from .lines import json_line
-from .place import Place
+from .place import Target, place_of
 from .spool import Spool
 from .tables import JsonLines, Table, kind_of
 
@@ -21,14 +20,14 @@ STEP = 4_096  # rows that have waited and are written in one step
 
 
 class RowFile:
-    """Rows on their way to a file, or a stream, at `path`; its suffix says of what kind.
+    """Rows on their way to a file or a stream: at a path, whose suffix says of what kind, or open already.
 
     Rows are in the order of their positions; one that comes before its turn waits on disk. If the file has columns, all wait
     until the first answer says which. Leaving the `with` block without `put_in_place` leaves nothing behind.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._place = Place(path)
+    def __init__(self, target: Target) -> None:
+        self._place = place_of(target)
         self._spool = Spool(self._place.folder)
         self._kind: type[Table] = JsonLines
         self._table: Table | None = None

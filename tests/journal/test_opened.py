@@ -125,6 +125,7 @@ async def test_the_newest_answer_is_found(place: Path) -> None:
 async def test_a_ceiling_is_there_until_it_is_closed(place: Path) -> None:
     """What calls may have used: a process that is killed leaves it to the next."""
     journal = await opened(place)
+    journal.used["usd"] = lambda: 0.0  # as a budget says
     assert (await told(journal.raise_ceiling, "usd", 2.5))[0] is None
     noted, _ = await told(journal._ask, lambda file: file.noted("spent usd"))
     await closed(journal)

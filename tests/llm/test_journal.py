@@ -243,6 +243,18 @@ async def test_an_answer_that_does_not_fit_any_more_is_asked_for_again(
     assert [value.urgency for value in again.values] == [1, 50]
 
 
+async def test_what_json_has_not_is_asked_for_again(place: Path) -> None:
+    """A function may answer with numbers that no provider has: then what was written down is no answer."""
+
+    async def counts(request: Request) -> Reply:
+        return Reply("yes", usage=Usage(cast("int", 1.5), 2))
+
+    async with FanOut(Endpoint("own/x", provider=counts)) as fan:
+        reports = [await fan.map(["x"], journal=place) for _ in range(2)]
+
+    assert [(report[0].source, report[0].text) for report in reports] == [("provider", "yes")] * 2
+
+
 async def test_prompts_of_an_sdk_are_kept(fan: FanOut, box: Box, place: Path) -> None:
     """Its objects in a conversation are the same call as what they say."""
     said = ChatCompletionMessage(role="assistant", content="Yes?")
@@ -358,6 +370,33 @@ async def test_a_scope_has_one_for_all_inside(fan: FanOut, box: Box, place: Path
     assert again == ["outer journal", "inherited journal", "inner journal", "own journal"]
     assert box.stats["requests"] == 4
     assert [len(records(tmp_path / name)) for name in ("run.db", "inner.db", "own.db")] == [2, 1, 1]
+
+
+async def test_a_stream_of_an_answer_that_is_there_has_all_of_it(fan: FanOut, box: Box, place: Path) -> None:
+    """As one piece, like every answer that comes whole."""
+
+    async def read() -> tuple[str, Origin]:
+        async with fan.scope("reads", journal=place), fan.stream("[[answer:one two three four]]") as pieces:
+            text = "".join([piece async for piece in pieces])
+            return text, pieces.result.source
+
+    assert [await read(), await read()] == [("one two three four", "provider"), ("one two three four", "journal")]
+    assert box.stats["requests"] == 1
+
+
+async def test_a_scopes_journal_serves_other_threads(fan: FanOut, box: Box, place: Path) -> None:
+    """Their event loops are others, and so may their turns be: what they asked is there for all the same."""
+
+    async def ask() -> list[Origin]:
+        return sources(await fan.map(["a", "b"]))
+
+    async def work() -> list[list[Origin]]:
+        async with fan.scope("threads", journal=place):
+            return await asyncio.gather(*(asyncio.to_thread(asyncio.run, ask()) for _ in range(3)))
+
+    assert await work() == [["provider"] * 2] * 3
+    assert await work() == [["journal"] * 2] * 3
+    assert box.stats["requests"] == 6
 
 
 async def test_in_a_scope_occurrences_go_on(fan: FanOut, box: Box, place: Path) -> None:

@@ -112,6 +112,7 @@ WRONG_URL = ("invalid", NO, "elsewhere endpoint")
 INVALID = ("invalid", NO, "")
 UNREADY = ("server", TRY, "elsewhere")
 SERVER = ("server", TRY, "outage elsewhere")
+LATE = ("server", TRY, "outage billed elsewhere")
 MALFORMED = ("malformed", BAD, "billed elsewhere")
 TRUNCATED = ("truncated", BAD, "billed elsewhere")
 
@@ -251,9 +252,9 @@ TOO_MANY = "Rate limit reached for gpt-5 on tokens per min (TPM): Limit 9000, Us
         (502, b"<html>nginx</html>", *SERVER),
         (503, openai_body(None, "unavailable_error", "Loading model"), *SERVER),
         (503, b"", *SERVER),
-        (504, b"", *SERVER),
+        (504, b"", *LATE),
         (520, b"<html>cloudflare</html>", *SERVER),
-        (524, b"error code: 524", *SERVER),
+        (524, b"error code: 524", *LATE),
         (599, b"", *SERVER),
         # a success with an error in it: its own code, if that is known
         (200, openai_body(None, "server_error"), *MALFORMED),
@@ -565,11 +566,11 @@ SILENT = ("timeout", TRY, "shrink outage billed elsewhere")
         (lambda: wrapped(httpx2.ConnectError("x"), socket.gaierror(-2, "Name or service not known")), *LOST),
         (lambda: OSError("no route to host"), *LOST),
         # reset, or closed before the headers
-        (aiohttp.ServerDisconnectedError, *LOST),
-        (lambda: aiohttp.ClientOSError(104, "reset"), *LOST),
-        (lambda: aiohttp.ClientConnectionResetError("Cannot write to closing transport"), *LOST),
-        (lambda: ConnectionResetError("x"), *LOST),
-        (lambda: httpx2.RemoteProtocolError("Server disconnected without sending a response."), *LOST),
+        (aiohttp.ServerDisconnectedError, *CUT),
+        (lambda: aiohttp.ClientOSError(104, "reset"), *CUT),
+        (lambda: aiohttp.ClientConnectionResetError("Cannot write to closing transport"), *CUT),
+        (lambda: ConnectionResetError("x"), *CUT),
+        (lambda: httpx2.RemoteProtocolError("Server disconnected without sending a response."), *CUT),
         # cut in the middle
         (lambda: aiohttp.ClientPayloadError("cut"), *CUT),
         (lambda: httpx2.RemoteProtocolError("peer closed connection without sending complete message body"), *CUT),
@@ -660,7 +661,7 @@ async def server_that_says(words: bytes) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("scheme", "words", "kind", "told", "rest"),
     [
-        ("http", b"", "connection", 0.0, "outage elsewhere"),
+        ("http", b"", "connection", 0.0, "outage billed elsewhere"),
         ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "connection", None, "outage billed elsewhere"),
         ("https", b"plain", "connection", None, "outage elsewhere"),
     ],
@@ -707,7 +708,7 @@ def test_a_kept_connection_that_broke_uses_up_no_try() -> None:
     first, later = signals.of_exception(stale, first=True), signals.of_exception(stale)
 
     assert (first.again, first.told, says(first)) == (PUSH, 0.0, "elsewhere")
-    assert (later.again, later.told, says(later)) == (TRY, None, "outage elsewhere")
+    assert (later.again, later.told, says(later)) == (TRY, None, "outage billed elsewhere")
 
 
 def test_what_had_come_before_a_failure_is_kept() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from llm_fanout import BadReply, Rejected, Report, Result, Stopped, Summary, Unavailable, Usage
 from llm_fanout.report.bar import _says, bar
 from llm_fanout.spending import NO_USAGE, Spending
+from llm_fanout.tally import Tally
 from llm_fanout.types import Estimate
 
 NASTY = "evil \x1b[31m<script>alert(1)</script>\r\n\x07"
@@ -158,6 +159,22 @@ def test_a_summary_prints_without_results() -> None:
     assert text.startswith("4 of 10 calls in 0 ms: 4 succeeded, 0 failed; stopped: the run was cancelled")
     assert "latency" not in text
     assert "tokens" not in text
+
+
+def test_a_summary_knows_times_and_examples() -> None:
+    """Where no Results are kept, percentiles are told to a per cent, and what the first error of each kind said."""
+    tally = Tally()
+    tally.begin()
+    for index in range(100):
+        tally.count(Result(index=index, id=index, returned="x", latency=2.0, service_time=1.0, queue_time=1.0, ttft=0.5))
+    tally.count(Result(index=100, id="a", error=Rejected(NASTY, kind="invalid")))
+    tally.count(Result(index=101, id="b", error=Rejected("no", kind="invalid")))
+    text = str(tally.summary())
+
+    assert re.search(r"latency +2 s +2 s +2 s +2 s\n", text)
+    assert re.search(r"first token +500 ms", text)
+    assert re.search(r"invalid +2 calls, first id a: evil  \[31m", text)
+    assert "\x1b" not in text
 
 
 def test_unpriced_answers_have_no_cost() -> None:

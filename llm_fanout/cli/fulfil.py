@@ -1,0 +1,134 @@
+"""How an order is carried out: prompts in, rows out, and how it went."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ..errors import ConfigError
+from .ending import BAD_INPUT, OK, Ending
+from .order import STREAM, OnBadRow, Order, given
+from .prompts import Prompts
+from .saying import bar, say
+
+if TYPE_CHECKING:
+    from ..core.stated import Limits
+    from ..journal import Journal
+    from ..llm.endpoint import Endpoint
+    from ..run import Run
+    from ..types import Estimate
+
+COMMAND = "command"  # the name under which a journal has the order
+
+
+def fulfil(order: Order) -> int:
+    """Ask what is to be asked, write the rows, and say how it went. The exit code."""
+    with Ending() as ending, ExitStack() as stack:
+        from ..llm.client import fan_out
+
+        _check_output(order)
+        endpoint = _endpoint(order, stack)
+        prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
+        drawn = bar(over_rows=order.output == STREAM)
+        options = _options(order) | given(total=prompts.total, journal=_journal(order))
+        run = fan_out(prompts.coming(), model=endpoint, limits=_limits(order), progress=drawn, **options)
+        rows = _stdout() if order.output == STREAM else order.output
+        code = ending.of(run, lambda: run.sink(rows))
+        for fault in prompts.faults:
+            say(f"left out: {fault}")
+        say(run.summary, to_stdout=order.output != STREAM)
+        _say_how_to_go_on(order, run, code)
+    return code
+
+
+def estimate(order: Order) -> Estimate:
+    """What it would take, without sending anything."""
+    with Ending(), ExitStack() as stack:
+        from ..llm.client import FanOut
+
+        endpoint = _endpoint(order, stack)
+        prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
+        return FanOut(endpoint, limits=_limits(order)).estimate(prompts.at_hand(), **_options(order))
+
+
+def _check_output(order: Order) -> None:
+    """Refuse a place that cannot be written to while nothing has been paid for yet."""
+    from ..rowfiles.rowfile import RowFile
+
+    place = Path(order.output)
+    if order.output == STREAM:
+        return
+    for path, what in ((order.prompts, "the prompts are"), (order.journal, "the journal is")):
+        if path is not None and place.is_file() and Path(path).exists() and place.samefile(path):
+            raise ConfigError(f"cannot write {place}: {what} in it; name another file")
+    with RowFile(place):
+        pass
+
+
+def _endpoint(order: Order, stack: ExitStack) -> Endpoint:
+    from ..llm.endpoint import Endpoint
+
+    model, base_url, sim = order.model, order.base_url, order.sim
+    if sim is None:
+        return Endpoint(model, base_url=base_url)
+    if base_url is not None or not model.startswith("sim/"):
+        raise ConfigError(f"--sim starts the simulated provider: use it with --model sim/..., got {model} {base_url or ''}")
+    from ..sim import Box, SimConfig
+
+    url = stack.enter_context(Box(SimConfig.parse(sim))).url
+    return Endpoint(model, base_url=url, quota="sim")  # a name, for a journal knows it by that: each run has another port
+
+
+def _stdout() -> BinaryIO:
+    """Standard output for bytes. Our own: with `python -u` that of `sys` may write a part of what it is given, and what it
+    still has when its reader is gone would be an error once more at the end of the process."""
+    try:
+        return open(sys.stdout.fileno(), "wb", closefd=False)
+    except OSError:  # it is no file: somebody calls us from within Python
+        return sys.stdout.buffer
+
+
+def _limits(order: Order) -> Limits:
+    from ..core.stated import Limits
+
+    return Limits(**given(rpm=order.rpm, tpm=order.tpm, max_concurrency=order.max_concurrency))
+
+
+def _options(order: Order) -> dict[str, Any]:
+    return given(
+        budget=order.budget,
+        token_budget=order.token_budget,
+        deadline=order.deadline,
+        timeout=order.timeout,
+        max_retries=order.max_retries,
+        instructions=order.instructions,
+        fallbacks=order.fallback,
+        stream=order.stream or None,
+        dedupe=order.dedupe or None,
+    )
+
+
+def _journal(order: Order) -> Journal | None:
+    from ..journal import Journal
+
+    if order.journal is None:
+        return None
+    return Journal(
+        order.journal,
+        durability=order.durability.value,
+        store_prompts=not order.no_store_prompts,
+        notes={COMMAND: order.note()},
+    )
+
+
+def _say_how_to_go_on(order: Order, run: Run[Any], code: int) -> None:
+    """The very command that does the rest, if there is one, and a journal."""
+    if order.journal is None or code == OK or (code == BAD_INPUT and not run.summary.attempts):
+        return
+    if order.prompts == STREAM:
+        say(f"to go on, pipe the same prompts again: ... | {order.line}")
+    else:
+        say(f"to go on: {shlex.join(['llm-fanout', 'resume', order.journal])}")

@@ -1,0 +1,109 @@
+"""`llm-fanout run`: a file of prompts, a file of answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .fulfil import estimate, fulfil
+from .options import Budget, Deadline, MaxConcurrency, MaxRetries, Output, Rpm, Timeout, TokenBudget, Tpm
+from .order import STREAM, Durability, OnBadRow, Order
+from .saying import say
+
+
+def run(  # noqa: PLR0917  # the parameters are the command's options
+    prompts: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPTS.jsonl", help="A JSON object with 'prompt' or 'messages', or a string, per line; - reads stdin."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Provider and model: openai/gpt-5-mini, anthropic/..., gemini/..., or sim/x to try without a key."
+        ),
+    ],
+    output: Output = STREAM,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN.db",
+            help="A file in which each answer is as soon as it is there: after any end, `llm-fanout resume RUN.db` goes on.",
+        ),
+    ] = None,
+    no_store_prompts: Annotated[
+        bool, typer.Option("--no-store-prompts", help="Keep no prompts in the journal, but for the --instructions.")
+    ] = False,
+    durability: Annotated[
+        Durability, typer.Option(help="What the journal survives: any end of the process, or a power cut, too.")
+    ] = Durability.process,
+    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default OPENAI_BASE_URL.")] = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    max_concurrency: MaxConcurrency = None,
+    budget: Budget = None,
+    token_budget: TokenBudget = None,
+    deadline: Deadline = None,
+    timeout: Timeout = None,
+    max_retries: MaxRetries = None,
+    instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(metavar="<str>", help="A model to ask where the others cannot be had; may be said several times."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read answers as streams, and report the time to the first token.")
+    ] = False,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Ask once where prompts that are under way ask the same.")
+    ] = False,
+    sim: Annotated[
+        str | None,
+        typer.Option(
+            help="How the provider in a box is, with a model sim/...: rpm=300,burst=20, 500=0.05,hang=0.02,429=0.05."
+        ),
+    ] = None,
+    on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take and cost, and send nothing.")] = False,
+) -> None:
+    """Ask every prompt of a file and write one row per answer. The key comes from OPENAI_API_KEY, or ANTHROPIC_API_KEY,
+    GEMINI_API_KEY, as the model's provider has it.
+
+    Ctrl-C (or SIGTERM) starts no more calls, and lets those under way end; pressed again, it cancels them. Either way what
+    is done is written.
+
+    Exit code 0: every call succeeded.
+    1: some failed, their rows say why; or the disk, the journal or standard input did, and what was done is kept.
+    2: bad input; nothing was sent (of standard input: nothing after it).
+    3: its budget or its deadline ended it; what was done is written.
+    130: ended by Ctrl-C; 143: by SIGTERM.
+    """
+    order = Order(
+        prompts=prompts,
+        model=model,
+        output=output,
+        journal=journal,
+        no_store_prompts=no_store_prompts,
+        durability=durability,
+        base_url=base_url,
+        rpm=rpm,
+        tpm=tpm,
+        max_concurrency=max_concurrency,
+        budget=budget,
+        token_budget=token_budget,
+        deadline=deadline,
+        timeout=timeout,
+        max_retries=max_retries,
+        instructions=instructions,
+        fallback=fallback or None,
+        stream=stream,
+        dedupe=dedupe,
+        sim=sim,
+        on_bad_row=on_bad_row,
+    )
+    if dry_run:
+        say(estimate(order), to_stdout=True)
+    else:
+        raise typer.Exit(fulfil(order))
