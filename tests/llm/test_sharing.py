@@ -351,6 +351,25 @@ def test_a_shared_answer_is_charged_to_one_budget(simulate: Simulate[Any], provi
     assert len(provider.asked) == 1
 
 
+def test_a_call_that_others_go_on_with_stays_charged(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """What it will use is not known when its run ends: the budget is charged the most, and has no room for another."""
+
+    async def main() -> list[Report[str]]:
+        async with fan_of(token_budget=100, max_tokens=50) as fan:
+            runs, tasks = sharing_runs(fan)
+            await under_way(provider)
+            runs[0].cancel()
+            reports = await asyncio.gather(*tasks)
+            return [*reports, await fan.map(["another"])]
+
+    first, second, third = simulate(main)
+
+    assert (first[0].error.kind, second[0].text, third[0].error.kind) == ("cancelled", "the same", "budget")
+    assert len(provider.asked) == 1
+
+
 class Moody(FakeProvider):
     """It answers after a drawn while, and fails now and then; it notes how often each prompt is under way at once."""
 
@@ -418,6 +437,7 @@ async def history(draw: random.Random, provider: Moody, fan: FanOut) -> None:
             assert [result.index for result in report] == list(range(len(report)))
             assert all(result.text == result.prompt.content for result in report if result.ok)
             assert not whole or len(report.values) == run.summary.total
+            assert run._flow._passage.parked == 0
         assert not leaders_of(fan)
         assert (provider.running, fan.summary.in_flight) == (0, 0)
         assert provider.worst <= 1
