@@ -25,7 +25,7 @@ class Shared:
     def __init__(self) -> None:
         self._leaders: dict[tuple[bytes, Hashable], Any] = {}
 
-    def sift(self, calls: Iterable[Any], payers: Hashable) -> list[Any]:
+    def sift(self, calls: Iterable[Any], payers: Hashable = ()) -> list[Any]:
         """Those of `calls` that have to be made; the others follow one under way that the same budgets pay for."""
         left = []
         for call in calls:
@@ -38,7 +38,7 @@ class Shared:
                 call.leader = leader
         return left
 
-    def over(self, leader: Call, payers: Hashable) -> list[Any]:
+    def over(self, leader: Call, payers: Hashable = ()) -> list[Any]:
         """Those that waited for the answer of `leader`, which has come."""
         followers, leader.followers = leader.followers, None
         if followers is None:

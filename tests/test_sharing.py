@@ -47,6 +47,17 @@ def test_those_that_others_pay_for_are_made_apart() -> None:
     assert shared.sift([second], ("another",)) == [second]
 
 
+def test_what_others_pay_for_is_not_shared() -> None:
+    """Calls that are alike, of two budgets: each is made, and its followers are those of the same budget."""
+    shared = Shared()
+    first, second, third = Asking("a"), Asking("a"), Asking("a")
+
+    made = [shared.sift([first], "one"), shared.sift([second], "two"), shared.sift([third], "two")]
+
+    assert made == [[first], [second], []]
+    assert (shared.over(first, "one"), shared.over(second, "two")) == ([], [third])
+
+
 def test_after_the_answer_the_next_is_made_anew() -> None:
     """A call that is over leads nobody any more."""
     shared = Shared()

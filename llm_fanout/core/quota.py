@@ -133,6 +133,8 @@ class Quota:
     @property
     def tokens_a_minute(self) -> float:
         """Tokens of prompts or answers that pass in a minute, as far as is known; `inf` if that is not limited."""
+        if not self.counts_tokens:
+            return inf
         rates = (limit.rate for unit, limit, _ in self._buckets if unit != REQUESTS and isinstance(limit, TokenBucket))
         return min(rates, default=inf) * MINUTE
 

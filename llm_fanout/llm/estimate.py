@@ -22,7 +22,6 @@ from ..core.pool import Pool
 from ..core.quota import Quota
 from ..core.schedule import Schedule
 from ..core.source import Source
-from ..core.tokens import most_tokens
 from ..errors import ConfigError, Rejected
 from ..flow import REFILL, UNLIMITED_WINDOW, WINDOW
 from ..providers.messages import MAX_TOKENS
@@ -36,7 +35,7 @@ from .plans import Plans
 from .prices import context_window
 from .prompt import Prompt, messages_of, prompt_of
 from .routes import Routes
-from .worst import AROUND_MESSAGE
+from .worst import most_input
 
 LONGEST_ANSWER = 128_000  # tokens; GPT-5's model pages say so, and no model of Anthropic's or Google's writes more (2026-11)
 
@@ -139,8 +138,7 @@ class Forecast:
         self._input += input
         self._output += answer.tokens
         self._likely.add(step, input, answer.tokens)
-        most = request.input_tokens(most_tokens) + AROUND_MESSAGE * len(request.messages)
-        self._most.add(step, most, answer.most)
+        self._most.add(step, int(most_input(request)), answer.most)
 
     def _twin(self, source: Source) -> Source:
         twin = self._twins.get(source)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..budgets import Charge
 from ..core.tokens import most_tokens
@@ -26,8 +25,7 @@ COUNTED = ("content", "tool_calls", "role", "type")  # fields of a message that 
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")  # by which names an answer's length may be stated
 
 
-@dataclass(frozen=True, slots=True)
-class Worst:
+class Worst(NamedTuple):  # one for each call: a frozen dataclass would take three times as long to make
     """What a call takes at most.
 
     Args:
@@ -54,9 +52,9 @@ class Worst:
         return cls(
             input,
             _stated_output(request.params) if answers else 0.0,
-            max(route.output.tokens for route in routes),
-            min(_most_output(route, input) for route in routes),
-            min(route.hold.quota.tokens_a_minute for route in routes),
+            max([route.output.tokens for route in routes]),
+            min([_most_output(route, input) for route in routes]),
+            min([route.hold.quota.tokens_a_minute for route in routes]),
             worst_rates(routes, input) if is_priced else None,
         )
 
@@ -120,7 +118,7 @@ class Bill:
 
     def lengthen(self, input: float) -> None:
         """The next attempt's prompt has so many tokens at most."""
-        self.worst = replace(self.worst, input=input)
+        self.worst = self.worst._replace(input=input)
         self.attempt = self.worst.charge(self._output)
 
     def open(self) -> None:
@@ -176,6 +174,8 @@ def _tokens_of(said: object) -> int:
 
 def _stated_output(params: Mapping[str, Any]) -> float | None:
     """Tokens of all answers together, if the call says how many: the most, where it says so under several names."""
+    if not params:
+        return None
     extra = params.get("extra_body") or {}
     stated = [place[name] for place in (params, extra) for name in LENGTHS if place.get(name) is not None]
     answers = extra.get("n") or 1

@@ -54,6 +54,15 @@ def test_all_limits_or_none() -> None:
     assert quota.slots.in_use == 1
 
 
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [(Limits(rpm=60), inf), (Limits(tpm=600), 600), (Limits(tpm=900, itpm=800, otpm=300, rpd=5), 300)],
+)
+def test_tokens_that_pass_in_a_minute(limits: Limits, most: float) -> None:
+    """Those of the narrowest limit, whatever it counts; requests are none."""
+    assert Quota(limits).tokens_a_minute == pytest.approx(most, rel=0.02)
+
+
 def test_a_free_slot_is_needed() -> None:
     """With every slot in use only a `give` can tell when one more call may go."""
     quota = Quota(Limits(max_concurrency=2))

@@ -15,6 +15,7 @@ from support import FakeProvider, Simulate
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt
 from llm_fanout.core.limits import DAY
 from llm_fanout.llm.plan import FIRST_GUESS, FIRST_TOKEN, NEXT_TOKEN
+from llm_fanout.llm.worst import AROUND_CALL, AROUND_MESSAGE
 from llm_fanout.sim import Box, SimConfig
 
 MakeFan = Callable[..., FanOut]
@@ -162,11 +163,12 @@ async def test_nothing_is_sent_and_no_quota_touched() -> None:
 
 
 def test_what_it_costs() -> None:
-    """The likely: estimated input and a usual answer. The most: a token for every byte, and the longest answer."""
+    """The likely: estimated input and a usual answer. The most: what a budget would set aside, and the longest answer."""
     estimate = fan(price=(10.0, 100.0)).estimate(["eight by"] * 10, max_tokens=1_000)
+    most = 8 + AROUND_MESSAGE + AROUND_CALL
 
     assert estimate.cost == pytest.approx(
-        ((10 * 3 * 10.0 + 10 * 500 * 100.0) / 1e6, (10 * 16 * 10.0 + 10 * 1_000 * 100.0) / 1e6)
+        ((10 * 3 * 10.0 + 10 * 500 * 100.0) / 1e6, (10 * most * 10.0 + 10 * 1_000 * 100.0) / 1e6)
     )
 
 
