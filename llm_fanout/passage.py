@@ -263,7 +263,8 @@ class Passage(Generic[T]):
             outcome = too_long(outcome, verdict.too_long)
         if outcome.closes:
             self._end_if_all_is_closed()
-        self._end(call, outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts))
+        timing = Timing(now - job.added_at, now - attempt.started_at, job.attempts)
+        self._end(call, outcome, timing, too_late=verdict.too_long is not None)
 
     def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
@@ -282,7 +283,7 @@ class Passage(Generic[T]):
             call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
             self._cancel([job])
 
-    def _end(self, call: Call[T], outcome: Outcome, timing: Timing) -> None:
+    def _end(self, call: Call[T], outcome: Outcome, timing: Timing, *, too_late: bool = False) -> None:
         if (job := self._jobs.pop(call, None)) is not None:
             # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
             job.payload = None
@@ -295,7 +296,7 @@ class Passage(Generic[T]):
             self._host.left()
         else:
             self._keep(call, result, charge)
-        _tell(followers, result, result.spending if call.is_orphan else ())
+        _tell(followers, result, result.spending if call.is_orphan else (), self if too_late else None)
 
     def _keep(self, call: Call[T], result: Result[T], charge: Sequence[float | None] = ()) -> None:
         """Deliver a Result, as soon as it is on disk, if that is wished."""
@@ -330,13 +331,14 @@ class Passage(Generic[T]):
             self._parked -= call.parked
             self._end(call, cancelled(), Timing(clock.now() - job.added_at, 0.0, job.attempts))
 
-    def followed(self, call: Call[T], result: Result[Any], spending: Sequence[Spending]) -> None:
-        """The answer that `call` waited for has come; one that was cut off by a bound of another run is none."""
+    def followed(self, call: Call[T], result: Result[Any] | None, spending: Sequence[Spending]) -> None:
+        """The answer that `call` waited for has come; with None there is none."""
         del self._aside[call]
         call.leader = None
-        fields = answer_of(result, spending=spending, attempts=0, source="shared")
-        cut_off = result.source == "none" or isinstance(result.error, Stopped)
-        shared = None if cut_off else cast("Repeatable[T]", call.work).again(call.index, fields)
+        shared = None
+        if result is not None:
+            fields = answer_of(result, spending=spending, attempts=0, source="shared")
+            shared = cast("Repeatable[T]", call.work).again(call.index, fields)
         if shared is not None:
             self._keep(call, shared)
         else:
@@ -374,8 +376,15 @@ class Passage(Generic[T]):
         self._end(call, cancelled(), Timing())
 
 
-def _tell(followers: list[Call[Any]], result: Result[Any], spending: Sequence[Spending]) -> None:
-    """The answer that `followers` waited for has come; what it has used is booked to the first of them, if to any."""
+def _tell(
+    followers: list[Call[Any]], result: Result[Any], spending: Sequence[Spending], late_for: Passage[Any] | None
+) -> None:
+    """The answer that `followers` waited for has come; what it has used is booked to the first of them, if to any.
+
+    One that was cut off by a bound of its run is none; nor is one that came too late for `late_for`, to the others.
+    """
+    is_cut_off = result.source == "none" or isinstance(result.error, Stopped)
     for follower in followers:
-        follower.passage.followed(follower, result, spending)
+        is_none = is_cut_off or late_for not in (None, follower.passage)
+        follower.passage.followed(follower, None if is_none else result, spending)
         spending = ()

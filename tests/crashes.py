@@ -31,9 +31,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 
 import mortal
 from mortal import answer_to, text_of
@@ -47,17 +48,33 @@ NURSERY.set_forkserver_preload(["mortal", "llm_fanout.llm.client", "llm_fanout.j
 UNCOMMITTED = 64  # results that may be on their way to the disk
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PHASE = 0.02  # seconds over which the instant of a kill is spread
+PATIENCE = 30.0  # seconds after which a process that was told to end hangs
 AT_ONCE = 2  # histories
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A kill by `signal`, `phase` seconds after the process has had `after` answers, replayed ones included if said so."""
+    """A kill by `signal`, `phase` seconds after the process has had `after` answers, replayed ones included if said so; and
+    by the same once more, as by somebody who is impatient.
+    """
 
     signal: signal.Signals
     after: int
     phase: float = 0.0
     counts_replayed: bool = False
+    again: bool = False
+
+    @property
+    def name(self) -> str:
+        """How it is called in figures."""
+        return f"{self.signal.name} twice" if self.again else self.signal.name
+
+    def carry_out(self, pid: int) -> None:
+        """Kill the process."""
+        for _ in range(1 + self.again):
+            time.sleep(self.phase)
+            with suppress(ProcessLookupError):
+                os.kill(pid, self.signal)
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,7 @@ class Witness:
         assert 0 <= lost <= bound, f"{kill} has cost {lost} answers, more than {bound}"
         self._lost += lost
         figures = self.figures
-        figures.kills[kill.signal.name] += 1
+        figures.kills[kill.name] += 1
         figures.bound += bound
         figures.most = max(figures.most, lost)
 
@@ -214,18 +231,22 @@ def live(plan: Plan, box: Box, journal: Path, kill: Kill | None) -> Life:
     process = NURSERY.Process(target=mortal.begin, args=(out, box.url, str(journal), plan.rows, plan.width))
     process.start()
     out.close()
+    guard = Timer(PATIENCE, process.kill)
     with lines, open(lines.fileno(), closefd=False) as said:
         for line in said:
             life.hear(line)
             if kill is not None and not life.was_killed and life.had(counts_replayed=kill.counts_replayed) >= kill.after:
-                time.sleep(kill.phase)
-                os.kill(process.pid or 0, kill.signal)
+                kill.carry_out(process.pid or 0)
                 life.was_killed = True
+                guard.start()
+    guard.cancel()
     process.join()
     life.was_killed = process.exitcode != 0
-    process.close()
     assert not life.was_killed or kill is not None, life.errors
-    assert not life.errors or life.errors[-1].startswith("KeyboardInterrupt"), life.errors
+    assert process.exitcode != -signal.SIGKILL or (kill is not None and kill.signal is signal.SIGKILL), f"{kill}: it hung"
+    # The second of two interrupts may come while the traceback of the first is written.
+    assert not life.errors or (kill and kill.again) or life.errors[-1] == "KeyboardInterrupt\n", life.errors
+    process.close()
     return life
 
 
@@ -255,7 +276,9 @@ def plans(kills: int, seed: int, rows: int = 400) -> Iterator[Plan]:
 
 
 def _kill(draw: random.Random, most: int) -> Kill:
-    return Kill(draw.choice(SIGNALS), draw.randint(0, most), draw.uniform(0.0, PHASE), draw.random() < 0.2)
+    told = draw.choice(SIGNALS)
+    again = told is signal.SIGINT and draw.random() < 0.5
+    return Kill(told, draw.randint(0, most), draw.uniform(0.0, PHASE), counts_replayed=draw.random() < 0.2, again=again)
 
 
 def half_way(rows: int) -> Plan:

@@ -30,12 +30,21 @@ def test_the_first_of_those_that_are_alike_is_made() -> None:
     shared = Shared()
     first, second, third, other = Asking("a"), Asking("a"), Asking("a"), Asking("b")
 
-    made = shared.sift([first, other, second])
-    later = shared.sift([third])
+    made = shared.sift([first, other, second], ())
+    later = shared.sift([third], ())
 
     assert (made, later) == ([first, other], [])
     assert [second.leader, third.leader, first.leader] == [first, first, None]
     assert shared.over(first) == [second, third]
+
+
+def test_those_that_others_pay_for_are_made_apart() -> None:
+    """Calls that are alike and paid for by different budgets do not wait for each other."""
+    shared = Shared()
+    first, second = Asking("a"), Asking("a")
+
+    assert shared.sift([first], ("one",)) == [first]
+    assert shared.sift([second], ("another",)) == [second]
 
 
 def test_what_others_pay_for_is_not_shared() -> None:
@@ -53,10 +62,10 @@ def test_after_the_answer_the_next_is_made_anew() -> None:
     """A call that is over leads nobody any more."""
     shared = Shared()
     first, second = Asking("a"), Asking("a")
-    shared.sift([first])
+    shared.sift([first], ())
     shared.over(first)
 
-    assert shared.sift([second]) == [second]
+    assert shared.sift([second], ()) == [second]
     assert second.leader is None
 
 
@@ -64,12 +73,12 @@ def test_what_is_over_twice_tells_nobody_again() -> None:
     """A second end of a call takes the place of no other."""
     shared = Shared()
     first, second, third = Asking("a"), Asking("a"), Asking("a")
-    shared.sift([first])
+    shared.sift([first], ())
     shared.over(first)
-    shared.sift([second])
+    shared.sift([second], ())
 
     assert shared.over(first) == []
-    assert shared.sift([third]) == []
+    assert shared.sift([third], ()) == []
     assert third.leader is second
 
 
@@ -77,11 +86,11 @@ def test_what_is_asked_is_what_was_asked_at_first() -> None:
     """A prompt that becomes another while it is under way is over as the one that it was."""
     shared = Shared()
     first, second, third = Asking("a"), Asking("a"), Asking("b")
-    shared.sift([first, second, third])
+    shared.sift([first, second, third], ())
     first.work.digest = b"b"
 
     assert shared.over(first) == [second]
-    assert shared.sift([Asking("b")]) == []
+    assert shared.sift([Asking("b")], ()) == []
 
 
 def test_each_event_loop_has_its_own() -> None:

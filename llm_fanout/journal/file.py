@@ -13,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import JournalError
+from .index import KEY
 from .record import REMEDY, Record, decoded, encoded
 from .stated import Journal
 
@@ -57,9 +58,11 @@ class JournalFile:
             raise
 
     def finished(self) -> Iterator[tuple[bytes, int]]:
-        """The key of each result with an answer, and its row, oldest first."""
+        """The key of each result with an answer, and its row, in the order of the keys, and then of the rows."""
         with self._explained():
-            yield from self._db.execute("SELECT key, row FROM results WHERE ok = 1 ORDER BY row")
+            # What is no key any more was damaged: its call is made again.
+            are_keys = f"typeof(key) = 'blob' AND length(key) = {KEY}"
+            yield from self._db.execute(f"SELECT key, row FROM results WHERE ok = 1 AND {are_keys} ORDER BY key, row")
 
     def records(self) -> Iterator[Record]:
         """All results, failures and those that were superseded included, oldest first."""

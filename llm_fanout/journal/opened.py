@@ -12,6 +12,7 @@ from ..errors import JournalError
 from ..results import Result
 from . import accounts
 from .clerk import Clerk, Errand, Kept, ToKeep
+from .index import Index
 from .record import REMEDY
 from .stated import Journal
 
@@ -47,8 +48,9 @@ class OpenJournal:
         self._clerk = Clerk(journal)
         self._lock = threading.Lock()
         self._is_closed = False
-        self._occurrences: dict[bytes, int] = {}  # by digest, since it was opened
-        self._rows: dict[bytes, int] = {}  # of the results with an answer, by key
+        self._digests: set[bytes] = set()  # of calls since it was opened
+        self._again: dict[bytes, int] = {}  # how many more there were, where there were some
+        self._index = Index()  # of the results with an answer
 
     def open(self, then: Done) -> None:
         """Open the file and look what is in it."""
@@ -65,13 +67,16 @@ class OpenJournal:
     def claim(self, digest: bytes) -> bytes:
         """The key of one more call with that digest: the first of several that are alike has another than the second."""
         with self._lock:
-            occurrence = self._occurrences.get(digest, 0)
-            self._occurrences[digest] = occurrence + 1
+            occurrence = 0
+            if digest in self._digests:
+                occurrence = self._again[digest] = self._again.get(digest, 0) + 1
+            else:
+                self._digests.add(digest)
         return key_of(digest, occurrence)
 
     def row(self, key: bytes) -> int | None:
-        """Where the answer to that call is, if there was one when the journal was opened. It is asked for once."""
-        return self._rows.pop(key, None)
+        """Where the answer to that call is, if there was one when the journal was opened."""
+        return self._index.row(key)
 
     def read(self, rows: Mapping[int, bytes], then: Read) -> None:
         """The fields of the results in these rows, which are of these keys, in order: see `Record.fields`."""
@@ -126,7 +131,7 @@ class OpenJournal:
             self._clerk.asked.put(None)
 
     def _loaded(self, file: JournalFile) -> None:
-        self._rows.update(file.finished())
+        self._index = Index(file.finished())
         self._recorded, self.spent = accounts.spent(file, wanted=self._budgeted)
 
 

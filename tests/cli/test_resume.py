@@ -66,7 +66,7 @@ def test_bounds_may_be_others(tmp_path: Path, db: Path) -> None:
     path.write_text("".join(json.dumps({"prompt": f"[[answer:{n}]]", "max_tokens": 10}) + "\n" for n in range(4)))
     words = ("--model", "sim/x", "--sim", FAST, "--max-concurrency", 1)
 
-    first = invoke("run", path, *words, "--token-budget", 40, "--output", tmp_path / "one.jsonl", "--journal", db)
+    first = invoke("run", path, *words, "--token-budget", 180, "--output", tmp_path / "one.jsonl", "--journal", db)
     second = invoke("resume", db, "--token-budget", 5_000, "--output", tmp_path / "two.csv")
     third = invoke("resume", db)
 

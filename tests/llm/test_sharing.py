@@ -18,6 +18,7 @@ from support import FakeProvider, Given, Simulate, answer_of, completion, consum
 from llm_fanout import FanOut, Limits, Prompt, Rejected, Report, Run, clock
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import Request
+from llm_fanout.quotas import quotas
 from llm_fanout.sim import Box, SimConfig
 
 MakeFan = Callable[..., FanOut]
@@ -49,9 +50,9 @@ def leaders_of(fan: FanOut) -> dict[bytes, Any]:
 
 
 async def under_way(provider: FakeProvider) -> None:
-    """Wait until a request is under way."""
-    while not provider.running:
-        await asyncio.sleep(0)
+    """Wait until a request is under way: half of the virtual second that an answer takes."""
+    await asyncio.sleep(0.5)
+    assert provider.running
 
 
 async def test_identical_prompts_make_one_request(fan: FanOut, box: Box) -> None:
@@ -264,7 +265,7 @@ def test_a_call_that_waits_for_its_slot_goes_on_for_others(
             before = asyncio.ensure_future(consume(fan.map(["another"])))
             await under_way(provider)
             runs, tasks = sharing_runs(fan)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
             runs[0].cancel()
             await tasks[0]
             await before
@@ -338,6 +339,23 @@ def test_a_deadline_of_the_first_binds_nobody_else(simulate: Simulate[Any], prov
     assert len(provider.asked) == 1
 
 
+def test_who_has_more_time_asks_again(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """The next try comes too late for the run that asked, and for all its own; another run has the time, and tries."""
+    provider.answers = [(429, {"retry-after": "10"}, b"{}")]
+
+    async def main() -> list[Report[str]]:
+        async with fan_of() as fan:
+            hurried = fan.map(["the same"] * 3, dedupe=True, deadline=5)
+            return await asyncio.gather(consume(hurried), consume(fan.map(["the same"] * 2, dedupe=True)))
+
+    hurried, patient = simulate(main)
+
+    assert [result.error.kind for result in hurried] == ["rate_limited"] * 3
+    assert [result.source for result in hurried] == ["provider", "shared", "shared"]
+    assert [(result.text, result.source) for result in patient] == [("the same", "provider"), ("the same", "shared")]
+    assert len(provider.asked) == 2
+
+
 def test_a_run_that_winds_down_lets_the_others_ask(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
     """A call that was not begun ends with its run, and who waited for it asks himself."""
 
@@ -346,7 +364,7 @@ def test_a_run_that_winds_down_lets_the_others_ask(simulate: Simulate[Any], prov
             before = asyncio.ensure_future(consume(fan.map(["another"])))
             await under_way(provider)
             runs, tasks = sharing_runs(fan)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
             runs[0].wind_down()
             first = await tasks[0]
             await before
@@ -387,7 +405,7 @@ def test_a_shared_answer_is_charged_to_one_budget(simulate: Simulate[Any], provi
 
     async def main() -> Report[str]:
         async with fan_of() as fan:
-            return await fan.map(["the same"] * 20, dedupe=True, max_tokens=50, token_budget=200)
+            return await fan.map(["the same"] * 20, dedupe=True, max_tokens=5_000, token_budget=7_500)
 
     report = simulate(main)
 
@@ -462,6 +480,7 @@ async def history(draw: random.Random, provider: Moody, fan: FanOut) -> None:
             assert [result.index for result in report] == list(range(len(report)))
             assert all(result.text == result.prompt.content for result in report if result.ok)
             assert not whole or len(report.values) == run.summary.total
+            assert run._flow._calls.parked == 0
         assert not leaders_of(fan)
         assert (provider.running, fan.summary.in_flight) == (0, 0)
         assert provider.worst <= 1
@@ -477,6 +496,7 @@ def test_histories_of_sharing(
         provider = Moody(draw)
         fan = fan_of(Limits(max_concurrency=draw.choice([1, 2, 8])))
         monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form, to=provider: to)
+        monkeypatch.setattr(quotas.engine._schedule, "_random", random.Random(seed).random)
         try:
             simulate(partial(history, draw, provider, fan))
         except AssertionError as exc:
