@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -127,8 +129,17 @@ def _journal(order: Order) -> Journal | None:
         order.journal,
         durability=order.durability.value,
         store_prompts=not order.no_store_prompts,
-        notes={COMMAND: order.note()},
+        notes={COMMAND: replace(order, base_url=order.base_url or _url_around(order.model)).note()},
     )
+
+
+def _url_around(model: str) -> str | None:
+    """Where calls go by a variable of the shell that we are in: another shell may have none, or another."""
+    from ..providers.vendors import VENDORS
+
+    vendor = VENDORS.get(model.partition("/")[0])
+    names = () if vendor is None else vendor.url_in
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def _say_how_to_go_on(order: Order, run: Run[Any], code: int) -> None:

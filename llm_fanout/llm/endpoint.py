@@ -51,6 +51,7 @@ class Endpoint:
             one event loop, and you close it.
         provider: An async function that answers by itself: it gets a `llm_fanout.providers.Request` and gives text or a
             `Reply`. What it raises is the call's failure: a `CallError` as it is, TimeoutError and OSError are tried again.
+            A journal knows its answers by `model` (and `quota`): two functions need two names.
         api: "responses" for OpenAI's Responses instead of Chat Completions.
         limits: What this account may do; by default those of the FanOut.
         price: USD per million tokens, (input, output) or (input, output, cached input), instead of the list price.

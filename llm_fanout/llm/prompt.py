@@ -127,7 +127,8 @@ class RunOptions(CallOptions, total=False):
             a call as one that the server had dropped.
         token_budget: The same in tokens, input and output together.
         dedupe: Whether prompts that ask the same, while one of them is under way, share its answer (`Result.source` says
-            "shared"); also with other runs of the client that say so, and keep the same budgets.
+            "shared"); also with other runs of the client that say so, and keep the same budgets. While the run that asks is
+            paused, so are they; what it fails with, they fail with.
     """
 
     deadline: float | datetime

@@ -50,6 +50,21 @@ def test_it_says_what_it_does(prompts: Path, tmp_path: Path, db: Path) -> None:
     assert said == f"once more: {line} --fallback=sim/y --fallback=sim/z --stream --sim={FAST}\n"
 
 
+def test_a_url_of_the_shell_is_kept(prompts: Path, tmp_path: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another shell the calls go to the same place, and what was answered there is not asked again."""
+    with Box(SimConfig(latency=0.01)) as box:
+        monkeypatch.setenv("OPENAI_BASE_URL", box.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        invoke("run", prompts, "--model", "openai/x", "--output", tmp_path / "o.jsonl", "--journal", db)
+        monkeypatch.delenv("OPENAI_BASE_URL")
+        again = invoke("resume", db)
+        asked = box.stats["requests"]
+
+    assert asked == 3
+    assert f"--base-url={box.url}" in again.stderr
+    assert "replayed      3 calls" in again.stdout
+
+
 def test_a_simulated_provider_has_another_port_and_is_the_same(prompts: Path, tmp_path: Path, db: Path) -> None:
     """What the one answered, the next is not asked."""
     invoke("run", prompts, "--model", "sim/x", "--sim", FAST, "--output", tmp_path / "o.jsonl", "--journal", db)
