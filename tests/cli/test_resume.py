@@ -53,7 +53,8 @@ def test_it_says_what_it_does(prompts: Path, tmp_path: Path, db: Path) -> None:
 def test_a_url_of_the_shell_is_kept(prompts: Path, tmp_path: Path, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In another shell the calls go to the same place, and what was answered there is not asked again."""
     with Box(SimConfig(latency=0.01)) as box:
-        monkeypatch.setenv("OPENAI_BASE_URL", box.url)
+        url = box.url
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         invoke("run", prompts, "--model", "openai/x", "--output", tmp_path / "o.jsonl", "--journal", db)
         monkeypatch.delenv("OPENAI_BASE_URL")
@@ -61,7 +62,7 @@ def test_a_url_of_the_shell_is_kept(prompts: Path, tmp_path: Path, db: Path, mon
         asked = box.stats["requests"]
 
     assert asked == 3
-    assert f"--base-url={box.url}" in again.stderr
+    assert f"--base-url={url}" in again.stderr
     assert "replayed      3 calls" in again.stdout
 
 
@@ -81,7 +82,7 @@ def test_bounds_may_be_others(tmp_path: Path, db: Path) -> None:
     path.write_text("".join(json.dumps({"prompt": f"[[answer:{n}]]", "max_tokens": 10}) + "\n" for n in range(4)))
     words = ("--model", "sim/x", "--sim", FAST, "--max-concurrency", 1)
 
-    first = invoke("run", path, *words, "--token-budget", 180, "--output", tmp_path / "one.jsonl", "--journal", db)
+    first = invoke("run", path, *words, "--token-budget", 160, "--output", tmp_path / "one.jsonl", "--journal", db)
     second = invoke("resume", db, "--token-budget", 5_000, "--output", tmp_path / "two.csv")
     third = invoke("resume", db)
 
