@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Protocol
 
 from .budgets import Purse
@@ -79,6 +80,11 @@ class Memory:
         self._purses = purses
         self._owned = journal if owned else None
         self._reused = reused
+
+    @property
+    def place(self) -> Path | None:
+        """The file of the journal, if there is one."""
+        return None if self._journal is None else self._journal.place
 
     def open(self, then: Done) -> None:
         """Get ready; `then` is told when it is."""

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from html import escape
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Generic, Self, TypeVar
 
@@ -59,6 +60,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
         reporter = Reporter(progress, self._tally)
         self._waiting = lending if terms.nests else nullcontext
         self._flow = Flow(source, open, engine, terms, tally=self._tally, shelf=self._shelf, reporter=reporter)
+        self._journal = None if terms.memory is None else terms.memory.place
         self._closing: Callable[[], Awaitable[None]] | None = None
         self._claimed = False  # whether somebody consumes it
         self._is_abandoned = False  # whether its end is not waited for any more
@@ -112,6 +114,7 @@ class Run(Awaitable[Report[T]], Generic[T]):
                 there still. What was done is lost then, unless there is a journal. Or the source raised: what was done is
                 written; if that is nothing, what was there stays.
         """
+        self._check_place(path)
         self._claim()
         try:
             async with Sink(path) as sink:
@@ -212,6 +215,10 @@ class Run(Awaitable[Report[T]], Generic[T]):
         finally:
             await self.leave()
         self._raise_failure()
+
+    def _check_place(self, path: object) -> None:
+        if isinstance(path, str | os.PathLike) and Path(path).absolute() == self._journal:
+            raise ConfigError(f"cannot write {path}: the journal of the run is to be there; name another file")
 
     async def _fill(self, sink: Sink) -> None:
         """Have every result written, some at a time, and the file put in place."""

@@ -40,7 +40,7 @@ class OpenJournal:
     """
 
     def __init__(self, journal: Journal, *, budgeted: bool = False) -> None:
-        self._place = journal.place
+        self.place = journal.place
         self._budgeted = budgeted
         self.spent = (0.0, 0.0)
         self.used: dict[str, Callable[[], float]] = {}
@@ -84,7 +84,7 @@ class OpenJournal:
         def read(file: JournalFile) -> Sequence[Mapping[str, Any]]:
             found = file.read(list(rows))
             if any(row not in found or found[row].key != key for row, key in rows.items()):
-                raise JournalError(f"the journal {self._place} is damaged: a result is not where it was; {REMEDY}")
+                raise JournalError(f"the journal {self.place} is damaged: a result is not where it was; {REMEDY}")
             return [found[row].fields() for row in rows]
 
         self._ask(read, then)
@@ -123,7 +123,7 @@ class OpenJournal:
                 if is_last:
                     self._clerk.asked.put(None)
                 return
-        asked.refuse(JournalError(f"the journal {self._place} was closed; a scope's is in use until the scope is left"))
+        asked.refuse(JournalError(f"the journal {self.place} was closed; a scope's is in use until the scope is left"))
 
     def _let_go(self) -> None:
         with self._lock:

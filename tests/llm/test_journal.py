@@ -555,6 +555,17 @@ def records_unread(place: Path) -> list[Any]:
         return list(file.records())
 
 
+async def test_rows_do_not_take_the_journals_place(fan: FanOut, box: Box, place: Path) -> None:
+    """Whoever gives both the same name learns it before anything is sent."""
+    run = fan.map(["one"], journal=place)
+
+    with pytest.raises(ConfigError, match="the journal of the run is to be there"):
+        await run.sink(place)
+
+    assert box.stats["requests"] == 0
+    await run.leave()
+
+
 async def test_a_failure_to_close_is_told(fan: FanOut, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The results are there, but whether all of them are safe is not known."""
     close = JournalFile.close
