@@ -480,6 +480,15 @@ async def test_a_refusal_costs_nothing(fault: str, box: Box, meter: Meter) -> No
     assert report.summary.cost + again.summary.cost == pytest.approx(meter.usd())
 
 
+async def test_a_refusal_that_names_no_length_is_final(box: Box) -> None:
+    """The length that the budget allows was not at fault, and stays what it is."""
+    async with client(box, budget=1_000.0) as fan:
+        report = await fan.map(["[[fault:400]]", "[[answer:yes]]"])
+
+    assert kinds(report) == {"ok": 1, "invalid": 1}
+    assert box.stats["requests"] == 2
+
+
 async def test_a_refused_connection_costs_nothing() -> None:
     """Nobody was there."""
     with Box(FAST) as box:
