@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_fanout import FanOut, Limits
+from llm_fanout import FanOut, Limits, Prompt
 
 OTHERS = 20  # prompts beside the hostile one
 
@@ -21,14 +21,15 @@ def peak() -> int:
     return int(kilobytes[1]) * 1024
 
 
-async def ask(url: str, *, stream: bool) -> dict[str, Any]:
+async def ask(url: str, *, stream: bool, hasty: bool) -> dict[str, Any]:
     """The results of a run with one hostile prompt, and how many bytes the peak of memory rose by it."""
     limits = Limits(max_concurrency=8, tpm=10_000_000)
     async with FanOut("openai/x", base_url=url, api_key="none", limits=limits, timeout=3, max_retries=1) as fan:
         await fan.map([f"Warm up {number}." for number in range(OTHERS)])  # imports, connections
         before = peak()
         prompts = [f"Number {number}." for number in range(OTHERS)]
-        report = await fan.map([*prompts[:5], "A hostile one.", *prompts[5:]], stream=stream)
+        hostile = Prompt("A hostile one.", timeout=1 if hasty else 3)
+        report = await fan.map([*prompts[:5], hostile, *prompts[5:]], stream=stream)
         after = await fan.call("And afterwards?")
         grown = peak() - before
     victim = report[5]
@@ -45,4 +46,5 @@ async def ask(url: str, *, stream: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(ask(sys.argv[1], stream="stream" in sys.argv[2:]))))
+    options = sys.argv[2:]
+    sys.stdout.write(json.dumps(asyncio.run(ask(sys.argv[1], stream="stream" in options, hasty="hasty" in options))))
