@@ -35,6 +35,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
+from urllib.parse import urlsplit
 
 import mortal
 from mortal import answer_to, text_of
@@ -45,6 +46,8 @@ from llm_fanout.sim.stats import NEWEST_TEXTS, key_of
 # Processes are forked off one that has imported everything and done nothing: starting one anew takes longer than its life.
 NURSERY = multiprocessing.get_context("forkserver")
 NURSERY.set_forkserver_preload(["mortal", "llm_fanout.llm.client", "llm_fanout.journal.file"])
+TCP = Path("/proc/net/tcp")
+ESTABLISHED, SYN_RECEIVED, CLOSE_WAIT = "01", "03", "08"  # states in there
 UNCOMMITTED = 64  # results that may be on their way to the disk
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PHASE = 0.02  # seconds over which the instant of a kill is spread
@@ -188,8 +191,8 @@ class Witness:
 
     def _see(self, life: Life) -> None:
         """What was delivered is on disk; what was on disk was not asked again."""
-        while (stats := self._box.stats)["in_flight"]:  # it has yet to notice that nobody waits
-            pass
+        while _is_open_at(self._box.url) or (stats := self._box.stats)["in_flight"]:
+            time.sleep(0.005)  # what a process has sent before its death is still being read, and answered
         self._asked = stats["requests"]
         recorded = list(_recorded_in(self._journal))
         assert len(set(recorded)) == len(recorded), "a row is there twice"
@@ -248,6 +251,15 @@ def live(plan: Plan, box: Box, journal: Path, kill: Kill | None) -> Life:
     assert not life.errors or (kill and kill.again) or life.errors[-1] == "KeyboardInterrupt\n", life.errors
     process.close()
     return life
+
+
+def _is_open_at(url: str) -> bool:
+    """Whether anybody is connected to that port, or has been and was not noticed to have gone."""
+    if not TCP.exists():
+        return False  # it takes Linux to know
+    port = f":{urlsplit(url).port:04X}"
+    rows = (line.split() for line in TCP.read_text().splitlines()[1:])
+    return any(row[1].endswith(port) and row[3] in (ESTABLISHED, SYN_RECEIVED, CLOSE_WAIT) for row in rows)
 
 
 def _recorded_in(journal: Path) -> Iterator[int]:
