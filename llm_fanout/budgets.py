@@ -164,7 +164,7 @@ class Budgets:
         """
         least = work.least
         for purse in self.purses:
-            if purse.budget.limit and not Budget(purse.budget.limit).fits(least[purse.place]):
+            if purse.budget.limit and not purse.budget.fits_ever(least[purse.place]):
                 raise purse.stopped(least[purse.place])
 
     def reserve(self, work: Billed, at_once: float, wake: Wake) -> Charge | None:

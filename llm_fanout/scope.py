@@ -156,16 +156,15 @@ async def _in_use(journal: Journal | None, purses: Sequence[Purse]) -> AsyncIter
         yield None
         return
     kept = OpenJournal(journal, budgeted=bool(purses))
+    memory = Memory(kept, owned=True, purses=purses)
     try:
-        await _told(kept.open)
-        for purse in purses:
-            purse.keep_in(kept)
+        await _told(memory.open)
         yield kept
     except BaseException:
         with suppress(JournalError):  # what is on its way says more, and may have a report
-            await _told(kept.close)
+            await _told(memory.close)
         raise
-    await _told(kept.close)
+    await _told(memory.close)
 
 
 async def _told(ask: Callable[[Done], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .hooks import hook
@@ -39,11 +40,25 @@ def cost_of(model: str, usage: Usage, request_size: int | None = None, price: Pr
         price: USD per million tokens, instead of the list price.
     """
     size = usage.input_tokens if request_size is None else request_size
-    rates = hook("rates")(model, size) if price is None else [each / 1e6 for each in (*price, price[0])[:3]]
+    rates = rates_of(model, size, price)
     if rates is None:
         return None
     fresh = usage.input_tokens - usage.cached_tokens
     return float(fresh * rates[0] + usage.output_tokens * rates[1] + usage.cached_tokens * rates[2])
+
+
+def rates_of(model: str, size: int, price: Price | None = None) -> Sequence[float] | None:
+    """USD per token of fresh input, output and cached input, for a call of so many input tokens; None if they are not known.
+
+    Args:
+        model: Provider and model, "openai/gpt-5-mini".
+        size: Input tokens of the call.
+        price: USD per million tokens, instead of the list price.
+    """
+    if price is not None:
+        return [each / 1e6 for each in (*price, price[0])[:3]]
+    listed: Sequence[float] | None = hook("rates")(model, size)
+    return listed
 
 
 class Spending(NamedTuple):

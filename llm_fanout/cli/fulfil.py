@@ -135,11 +135,11 @@ def _journal(order: Order) -> Journal | None:
 
 def _url_around(model: str) -> str | None:
     """Where calls go by a variable of the shell that we are in: another shell may have none, or another."""
+    from ..llm.endpoint import first_set
     from ..providers.vendors import VENDORS
 
     vendor = VENDORS.get(model.partition("/")[0])
-    names = () if vendor is None else vendor.url_in
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+    return None if vendor is None else first_set(vendor.url_in, os.environ)
 
 
 def _say_how_to_go_on(order: Order, run: Run[Any], code: int) -> None:

@@ -33,6 +33,10 @@ class Budget:
         """Whether `amount` may be reserved now. What rounding makes of sums is no reason against it."""
         return amount <= self.room + ROUNDING * self.limit
 
+    def fits_ever(self, amount: float) -> bool:
+        """Whether `amount` could be reserved, had nothing been used."""
+        return amount <= self.limit + ROUNDING * self.limit
+
     def may_fit_later(self, amount: float) -> bool:
         """Whether `amount` may be reserved once it is settled what is under way."""
         return self.reserved > 0 and amount <= self.limit - self.used

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..spending import Spending
-from .record import Record
+from .record import Record, spending_in
 from .stated import OURS
 
 if TYPE_CHECKING:
@@ -67,5 +67,6 @@ def _recorded(file: JournalFile) -> Sums:
 
 
 def _charge_of(record: Record) -> Sums:
-    charge = record.said()["charge"]
-    return charged(charge, () if charge and charge[0] is not None else record.fields()["spending"])
+    said = record.said()
+    charge = said["charge"]
+    return charged(charge, () if charge and charge[0] is not None else spending_in(said))

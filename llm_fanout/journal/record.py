@@ -84,7 +84,7 @@ class Record(NamedTuple):
             "source": "journal",
             "api": said["api"],
             "attempts": said["attempts"],
-            "spending": [_spending_of(each) for each in said["spending"]],
+            "spending": spending_in(said),
             "queue_time": queue_time,
             "service_time": service_time,
             "latency": latency,
@@ -92,6 +92,11 @@ class Record(NamedTuple):
             "inter_token": said["inter_token"],
             "reply": self.reply if said["reply"] is None else said["reply"],
         }
+
+
+def spending_in(said: Mapping[str, Any]) -> list[Spending]:
+    """What the attempts have used, going by what a record says."""
+    return [_spending_of(each) for each in said["spending"]]
 
 
 def encoded(said: object) -> bytes:

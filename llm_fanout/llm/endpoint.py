@@ -198,8 +198,8 @@ def _embedded(endpoint: Endpoint) -> tuple[str, Key]:
 
 
 def _own(endpoint: Endpoint, vendor: Vendor, environ: Mapping[str, str]) -> tuple[str, Key]:
-    base_url = endpoint.base_url or _first(vendor.url_in, environ) or vendor.base_url
-    key = endpoint.api_key or _first(vendor.key_in, environ)
+    base_url = endpoint.base_url or first_set(vendor.url_in, environ) or vendor.base_url
+    key = endpoint.api_key or first_set(vendor.key_in, environ)
     if not key:
         raise ConfigError(
             f"there is no API key for {endpoint.model!r}: set {' or '.join(vendor.key_in)}, or in code api_key= (any text "
@@ -225,7 +225,8 @@ def _checked(base_url: str) -> str:
     return base_url
 
 
-def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
+def first_set(names: tuple[str, ...], environ: Mapping[str, str]) -> str | None:
+    """What the first of these variables says that says anything."""
     return next((environ[name] for name in names if environ.get(name)), None)
 
 

@@ -157,7 +157,8 @@ class Plan:
 
     def _frame(self) -> Frame:
         """What tells its calls from others, besides their prompts. Fallbacks are no part of it: they only answer instead."""
-        places = [(place.name, self.api or place.api, place.known_as) for place in (r.place for r in self.steps[0].routes)]
+        first = [route.place for route in self.steps[0].routes]
+        places = [(place.name, self.api or place.api, place.known_as) for place in first]
         schema = None if self.schema is None else self.schema.plain
         return Frame(places, self.settings.params, self.settings.system, schema)
 
@@ -174,7 +175,7 @@ class Plan:
         """The route whose quota that is."""
         if self._lone is not None:
             return self._lone
-        return next(route for step in self.steps for route in step.routes if route.hold.quota is quota)
+        return next(route for route in self.routes if route.hold.quota is quota)
 
     def choices_for(self, request: Request) -> Sequence[Choice]:
         """Where `request` may be tried, and what each attempt reserves there.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..budgets import Charge
 from ..core.checks import is_number
 from ..core.tokens import most_tokens
 from ..errors import ConfigError
-from ..hooks import hook
 from ..providers.request import Request
-from ..spending import NO_USAGE, Spending
+from ..spending import NO_USAGE, Spending, rates_of
 from .plan import Route
 
 AROUND_CALL = 128  # tokens that a server puts before the messages: gpt-oss's template some 70 (openai/harmony)
@@ -207,16 +206,16 @@ def worst_rates(routes: Iterable[Route], input: float) -> tuple[float, float]:
     Raises:
         ConfigError: One of them has no price.
     """
-    rates = [each for route in routes for each in _rates_of(route, input)]
-    return max(max((each[0], *each[2:])) for each in rates), max(each[1] for each in rates)  # cached input may cost more
+    rates = [each for route in routes for each in _rates_on(route, input)]
+    dearest = max(max(fresh, cached) for fresh, _, cached in rates)  # cached input may cost more
+    return dearest, max(output for _, output, _ in rates)
 
 
-def _rates_of(route: Route, input: float) -> list[tuple[float, ...]]:
-    if route.price is not None:
-        return [tuple(each / 1e6 for each in route.price)]
+def _rates_on(route: Route, input: float) -> list[Sequence[float]]:
     name = route.place.name
-    found = [hook("rates")(name, size) for size in (0, int(min(input, 1e9)))]  # some models cost more above a size
-    if None in found:
+    sizes = (0, int(min(input, 1e9)))  # some models cost more above a size
+    found = [rates for size in sizes if (rates := rates_of(name, size, route.price)) is not None]
+    if len(found) < len(sizes):
         raise ConfigError(
             f"there is no price for {name!r}, so a budget in USD cannot be kept; say Endpoint({name!r}, price=(input, "
             "output)) in USD per million tokens, or token_budget="

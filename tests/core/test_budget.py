@@ -65,6 +65,15 @@ def test_what_may_fit_later_fits_if_nothing_of_what_is_reserved_is_used(limit: f
     assert budget.fits(wish)
 
 
+@given(limit=st.floats(0.0, 100.0), reserved=AMOUNTS, wish=st.floats(0.0, 200.0))
+def test_what_fits_ever_fits_a_fresh_budget(limit: float, reserved: float, wish: float) -> None:
+    """And what is used or reserved makes no difference to that."""
+    budget = Budget(limit)
+    budget.reserve(reserved)
+
+    assert budget.fits_ever(wish) == Budget(limit).fits(wish)
+
+
 def test_a_million_uses_drift_by_less_than_the_rounding() -> None:
     """With 64 uses always under way, the sums are off by less than what is forgiven."""
     draw, budget = random.Random(1), Budget(100_000.0)
