@@ -8,29 +8,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Mut
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
-from weakref import WeakSet
 
-from ..budgets import Budgets, Purse, purses_of
-from ..core.lanes import DEFAULT, Lane, rank_of
+from ..core.lanes import rank_of
 from ..core.stated import Limits
-from ..journal import Journal, OpenJournal
-from ..memory import Memory, Reused
+from ..journal import Journal
 from ..providers.schema import Schema
-from ..quotas import quotas
 from ..results import Report, Result
-from ..run import Run, leave_all
+from ..run import Run
 from ..scope import SCOPE, Scope, opened
-from ..sharing import SharedHere
 from ..summary import Summary
-from ..tally import Totals
-from ..work import Terms
-from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
 from .estimate import Forecast
-from .files import calls_at_once
-from .heard import Tell
 from .live_limits import LiveLimits
-from .plans import Plans
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -39,15 +28,12 @@ from .prompt import (
     Priority,
     Prompt,
     RunOptions,
-    check_figure,
     check_options,
-    prompt_of,
 )
-from .routes import NO_LIMITS, Routes, own_endpoints
-from .sources import check_at_hand, check_source, claim_id
+from .routes import NO_LIMITS, own_endpoints
+from .runs import Runs, purses_stated
+from .sources import check_at_hand, check_source
 from .stream import Stream
-from .times import seconds_left, seconds_until
-from .wire import AiohttpWire
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,8 +46,6 @@ if TYPE_CHECKING:
     Promptable = str | Sequence[Message] | Prompt
     Source = Iterable[Promptable] | AsyncIterable[Promptable]
     M = TypeVar("M", bound=BaseModel)
-
-CALL_RETRY_FOR = 300.0  # seconds: whoever waits for one call wants an answer or an error; a batch wants the row
 
 
 class FanOut:
@@ -98,21 +82,15 @@ class FanOut:
         **options: Unpack[CallOptions],
     ) -> None:
         check_options(options, CALL_OPTIONS)
-        self._purses = _purses({"budget": budget, "token_budget": token_budget}, "the client")
+        purses = purses_stated({"budget": budget, "token_budget": token_budget}, "the client")
         self._options: Mapping[str, Any] = options
-        self._wire = AiohttpWire()
-        self._routes = Routes(own_endpoints(model, base_url, api_key, limits), self._wire)
-        self._totals = Totals()
-        self._lane = Lane(max_concurrency=calls_at_once(self._routes.own))
-        self._calls = Lane(self._lane)  # single calls: one line, beside those of its runs
-        self._shared = SharedHere()
-        self._runs: WeakSet[Run[Any]] = WeakSet()
-        self._routes.steps(None, options.get("fallbacks") or ())
+        self._runs = Runs(own_endpoints(model, base_url, api_key, limits), options, purses)
+        self._runs.routes.steps(None, options.get("fallbacks") or ())
 
     @property
     def summary(self) -> Summary:
         """The numbers of all calls of this client so far."""
-        return self._totals.summary()
+        return self._runs.totals.summary()
 
     @property
     def limits(self) -> MutableMapping[str, Limits]:
@@ -121,7 +99,7 @@ class FanOut:
         `fan.limits[model] = Limits(...)` states them anew, also while calls are under way, for everybody who uses that
         account; `del fan.limits[model]` takes back what this client stated.
         """
-        return LiveLimits(self._routes)
+        return LiveLimits(self._runs.routes)
 
     @overload
     def map(
@@ -172,7 +150,7 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
-        return self._run(prompts, model, {**self._options, **options}, self._new_lane(), schema=schema, reuse=reuse)
+        return self._runs.many(prompts, model, {**self._options, **options}, schema=schema, reuse=reuse)
 
     @overload
     async def call(
@@ -218,7 +196,7 @@ class FanOut:
         """
         check_options(options, CALL_OPTIONS)
         schema = None if response_format is None else Schema.of(response_format)
-        report = await self._run_one(prompt, model, {**options, "deadline": deadline}, schema=schema)
+        report = await self._runs.one(prompt, model, {**options, "deadline": deadline}, schema=schema)
         return report[0]
 
     def stream(
@@ -260,7 +238,7 @@ class FanOut:
         check_options(options, RUN_OPTIONS)
         check_source(texts)
         own = {name: value for name, value in self._options.items() if name in EFFORT}  # the others are about prompts
-        return self._run(texts, model, {**own, **options}, self._new_lane(), api="embeddings")
+        return self._runs.many(texts, model, {**own, **options}, api="embeddings")
 
     def estimate(
         self,
@@ -294,8 +272,8 @@ class FanOut:
         check_source(prompts)
         schema = None if response_format is None else Schema.of(response_format)
         scope = SCOPE.get()
-        lane = self._lane if scope is None else scope.lane
-        forecast = Forecast(self._routes, model, {**self._options, **options}, schema=schema, lane=lane)
+        lane = self._runs.lane if scope is None else scope.lane
+        forecast = Forecast(self._runs.routes, model, {**self._options, **options}, schema=schema, lane=lane)
         return forecast.of(prompts)
 
     def scope(
@@ -332,10 +310,10 @@ class FanOut:
         """
         rank = None if priority is None else rank_of(priority)
         kept = None if journal is None else Journal.of(journal)
-        purses = _purses({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
+        purses = purses_stated({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
         return opened(
             name,
-            self._lane,
+            self._runs.lane,
             weight=weight,
             rank=rank,
             max_concurrency=max_concurrency,
@@ -345,9 +323,7 @@ class FanOut:
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
-        await leave_all(self._runs, "the client was closed")
-        await self._wire.aclose()
-        await self._routes.aclose()
+        await self._runs.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -356,108 +332,20 @@ class FanOut:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<FanOut {', '.join(repr(each.model) for each in self._routes.own)}>"
+        return f"<FanOut {', '.join(repr(each.model) for each in self._runs.routes.own)}>"
 
     @asynccontextmanager
     async def _streamed(
         self, prompt: Promptable, model: str | Endpoint | None, options: Mapping[str, Any]
     ) -> AsyncIterator[Stream[str]]:
         stream: Stream[str] = Stream()
-        run = self._run_one(prompt, model, options, tell=stream.hear)
+        run = self._runs.one(prompt, model, options, tell=stream.hear)
         following = asyncio.ensure_future(stream.follow(run))
         try:
             yield stream
         finally:
             await run.leave()
             await following
-
-    def _new_lane(self) -> Lane:
-        """That of one more run, in the scope where it is made."""
-        scope = SCOPE.get()
-        return Lane(self._lane if scope is None else scope.lane)
-
-    def _run_one(
-        self,
-        prompt: Promptable,
-        model: str | Endpoint | None,
-        options: Mapping[str, Any],
-        *,
-        schema: Schema[Any] | None = None,
-        tell: Tell | None = None,
-    ) -> Run[Any]:
-        """A run of one call."""
-        scope = SCOPE.get()
-        patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
-        lane = self._calls if scope is None else scope.calls
-        return self._run([prompt_of(prompt)], model, patience, lane, schema=schema, tell=tell)
-
-    def _run(
-        self,
-        prompts: Any,
-        model: str | Endpoint | None,
-        options: Mapping[str, Any],
-        lane: Lane,
-        *,
-        schema: Schema[Any] | None = None,
-        api: str | None = None,
-        tell: Tell | None = None,
-        reuse: Report[Any] | None = None,
-    ) -> Run[Any]:
-        scope = SCOPE.get()
-        own = _purses(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
-        budgets = Budgets(purses) if purses else None
-        plans = Plans(
-            self._routes,
-            model,
-            options,
-            rank=DEFAULT if scope is None or scope.rank is None else scope.rank,
-            schema=schema,
-            api=api,
-            tell=tell,
-            is_priced=budgets is not None and budgets.is_priced,
-        )
-        ids: set[str | int] = set()
-
-        def open(index: int, item: object) -> PromptCall:
-            prompt = prompt_of(item)
-            claim_id(prompt, ids)
-            return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
-
-        deadline = options.get("deadline")
-        seconds_until(deadline)  # refused now, counted from the start
-        terms = Terms(
-            lane=lane,
-            sources=[step.source for step in plans.shared.steps],
-            deadline=lambda: seconds_left(deadline),
-            counted_in=[self._totals] if scope is None else [self._totals, *(each.totals for each in scope.path())],
-            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
-            budgets=budgets,
-            shared=self._shared if options.get("dedupe") else None,
-        )
-        run: Run[Any] = Run(
-            prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
-        )
-        if scope is not None:
-            scope.enter(run)
-        self._runs.add(run)
-        return run
-
-
-def _purses(stated: Mapping[str, Any], whose: str) -> list[Purse]:
-    """The budgets that are stated of something. Raises ConfigError."""
-    for name in ("budget", "token_budget"):
-        check_figure(name, stated.get(name))
-    return purses_of(stated.get("budget"), stated.get("token_budget"), whose)
-
-
-def _memory(journal: Any, reuse: Report[Any] | None, purses: Sequence[Purse]) -> Memory | None:
-    """What a run is to remember by itself, if anything."""
-    if journal is None and reuse is None:
-        return None
-    reused = None if reuse is None else Reused(reuse, digest_of)
-    kept = None if journal is None else OpenJournal(Journal.of(journal), budgeted=bool(purses))
-    return Memory(kept, owned=True, reused=reused, purses=purses)
 
 
 @overload

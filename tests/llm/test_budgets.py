@@ -476,7 +476,7 @@ async def test_a_refusal_costs_nothing(fault: str, box: Box, meter: Meter) -> No
         report = await fan.map(texts)
         again = await fan.map(["and then"] * 2)
 
-    assert fan._purses[0].budget.used == pytest.approx(meter.usd())
+    assert fan._runs._purses[0].budget.used == pytest.approx(meter.usd())
     assert report.summary.cost + again.summary.cost == pytest.approx(meter.usd())
 
 
@@ -497,8 +497,8 @@ async def test_a_refused_connection_costs_nothing() -> None:
         report = await fan.map(["hello"] * 3)
 
     assert kinds(report) == {"connection": 3}
-    assert fan._purses[0].budget.used == 0.0
-    assert fan._purses[0].budget.room == pytest.approx(20.0)
+    assert fan._runs._purses[0].budget.used == 0.0
+    assert fan._runs._purses[0].budget.room == pytest.approx(20.0)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -509,7 +509,7 @@ async def test_what_broke_on_the_way_back_may_have_been_paid_for(fault: str, box
         run = await fan.map([Prompt(f"[[fault:{fault}]]")])
 
     assert not run[0].ok
-    assert fan._purses[0].budget.used == pytest.approx((len(f"[[fault:{fault}]]") + 136) * 1e-3 + 0.18)
+    assert fan._runs._purses[0].budget.used == pytest.approx((len(f"[[fault:{fault}]]") + 136) * 1e-3 + 0.18)
 
 
 async def test_a_failed_call_is_not_tried_again_without_budget_for_that(meter: Meter) -> None:
@@ -548,7 +548,7 @@ async def test_what_is_said_of_half_an_answer_is_not_believed() -> None:
     report = await fan.map(["hello"])
 
     assert kinds(report) == {"truncated": 1}
-    assert fan._purses[0].budget.used > 900
+    assert fan._runs._purses[0].budget.used > 900
 
 
 async def test_a_deadline_ends_what_waits_for_budget(meter: Meter) -> None:
@@ -619,7 +619,7 @@ async def test_a_call_that_is_left_to_others_keeps_the_budget(meter: Meter) -> N
 
     assert meter.usd() <= 1.0 + EPSILON
     assert more.summary.stopped is not None
-    assert fan._purses[0].budget.reserved == pytest.approx(0.0)
+    assert fan._runs._purses[0].budget.reserved == pytest.approx(0.0)
 
 
 async def test_killing_it_refills_nothing(meter: Meter, tmp_path: Path) -> None:

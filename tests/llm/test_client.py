@@ -284,7 +284,7 @@ async def test_cancelled_calls_leave_no_socket_slot_or_task(box: Box) -> None:
             await asyncio.sleep(0.01)
 
     assert before == 1
-    assert fan._wire._sessions._open == {}
+    assert fan._runs.wire._sessions._open == {}
 
 
 def test_three_event_loops_in_a_row_and_no_warning(box: Box) -> None:
@@ -391,7 +391,7 @@ async def test_a_client_that_is_collected_closes_its_connections(box: Box) -> No
     """In a notebook a client is often just replaced: its connections are closed then, without a warning."""
     fan = FanOut("sim/x", base_url=box.url)
     await fan.call("hello")
-    connector = (await fan._wire._sessions.here()).connector
+    connector = (await fan._runs.wire._sessions.here()).connector
     assert connector is not None
 
     del fan

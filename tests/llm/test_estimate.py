@@ -150,7 +150,7 @@ async def test_nothing_is_sent_and_no_quota_touched() -> None:
     """The provider hears nothing; the live quota grants, waits and learns nothing."""
     with Box(SimConfig()) as box:
         async with FanOut("openai/x", base_url=box.url, api_key="k", limits=Limits(rpm=60, tpm=60_000)) as fan:
-            quota = next(route for _, route in fan._routes).hold.quota
+            quota = next(route for _, route in fan._runs.routes).hold.quota
             before = quota.limits()
             estimate = fan.estimate(["x"] * 100)
 

@@ -77,7 +77,7 @@ async def test_answers_teach_what_the_next_call_reserves() -> None:
     """By the usage that they report."""
     async with FanOut(Endpoint("mine/x", provider=mine), limits=Limits(tpm=1_000_000, max_concurrency=1)) as fan:
         report = await asyncio.wait_for(fan.map(["a"] * 60, progress=False), 60)
-        route = next(route for _, route in fan._routes)
+        route = next(route for _, route in fan._runs.routes)
 
     assert report.summary.usage == Usage(600, 1_200)
     assert 20 <= route.output.tokens < FIRST_GUESS / 4

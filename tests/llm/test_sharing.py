@@ -46,7 +46,7 @@ async def fan(box: Box) -> AsyncIterator[FanOut]:
 
 def leaders_of(fan: FanOut) -> dict[bytes, Any]:
     """The calls of a client that others may follow, on this event loop."""
-    return fan._shared.here()._leaders
+    return fan._runs._shared.here()._leaders
 
 
 async def under_way(provider: FakeProvider) -> None:

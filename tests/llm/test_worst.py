@@ -23,7 +23,7 @@ AROUND = AROUND_CALL + AROUND_MESSAGE
 
 def routes_of(*endpoints: Endpoint | str, limits: Limits | None = None) -> list[Route]:
     fan = FanOut(list(endpoints), **({} if limits is None else {"limits": limits}))
-    return [route for step in fan._routes.steps(None, ()) for route in step.routes]
+    return [route for step in fan._runs.routes.steps(None, ()) for route in step.routes]
 
 
 def at(number: int, price: tuple[float, ...] | None = None, **more: Any) -> Endpoint:
