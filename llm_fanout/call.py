@@ -70,15 +70,15 @@ class Call(Generic[T]):
 
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""
-        return self.passage.started(self, attempt)
+        return self.passage.under_way.started(self, attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended."""
-        self.passage.ended(self, attempt, outcome, verdict, now)
+        self.passage.under_way.ended(self, attempt, outcome, verdict, now)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before another try."""
-        self.passage.evicted(self, job, error, now)
+        self.passage.under_way.evicted(self, job, error, now)
 
 
 def refused(index: int, item: Any, error: FanOutError) -> Result[Any]:

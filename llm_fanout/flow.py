@@ -89,6 +89,7 @@ class Flow(Generic[T]):
         self._vigil = Vigil(tally, self._calls)
         self._is_ready = False  # whether the feed has begun
         self._is_over = False
+        self._takes_all = terms.gate is not None and terms.gate.takes_all
         self._pulled = 0
         self._wanting = 0  # places that must become free before it is worth looking for room
 
@@ -146,11 +147,12 @@ class Flow(Generic[T]):
         """Items that there is room for; none until it is worth a step, and none once nothing could be done with them."""
         if self._tally.stopped is not None and self.cancelled is None:
             return 0
-        width = self._terms.width
+        width = inf if self._takes_all else self._terms.width
         window = UNLIMITED_WINDOW if width == inf else int(WINDOW * width)
         if self._calls.parked >= PARKED_CAP * window:
             return 0
-        free = window - (self._calls.in_window + self._shelf.untaken)
+        held = 0 if self._takes_all else self._calls.in_window + self._shelf.untaken
+        free = window - held
         self._wanting = max(1, window // REFILL) - free
         return free if self._wanting <= 0 else 0
 
@@ -196,8 +198,11 @@ class Flow(Generic[T]):
         """The source has ended, or broke, or nothing more is wanted of it."""
         if failure is not None:
             self.failure = "the source", failure
+        if failure is not None and self._takes_all:
+            self.stop(Stopped("the source failed", kind="cancelled"))
         if self._tally.stopped is None:
             self._feeding = False
+            self._calls.complete()
             self._check_over()
         else:
             self._calls.stop()

@@ -17,6 +17,7 @@ from .tally import Totals
 
 if TYPE_CHECKING:
     from .budgets import Budgets
+    from .gate import Gate
     from .memory import Memory
     from .sharing import SharedHere
 
@@ -92,6 +93,7 @@ class Terms:
         memory: What earlier runs have answered, and where answers are kept, if anywhere.
         budgets: What they have to keep, if anything.
         shared: Calls under way that those who ask the same wait for, if that was wished.
+        gate: What holds calls back until something has happened to others, if anything.
     """
 
     lane: Lane
@@ -102,6 +104,7 @@ class Terms:
     memory: Memory | None = None
     budgets: Budgets | None = None
     shared: SharedHere | None = None
+    gate: Gate | None = None
 
     @property
     def width(self) -> float:

@@ -323,7 +323,7 @@ def test_runs_of_other_loops_are_told(simulate: Simulate[Any]) -> None:
         first, second = account.run([0], quota), account.run([1, 2], quota)
         waiting = [asyncio.ensure_future(consume(run)) for run in (first, second)]
         await asyncio.sleep(0.5)
-        calls = list(second._flow._calls._jobs.items())
+        calls = list(second._flow._calls.under_way._jobs.items())
         reports = await asyncio.gather(*waiting)
         for call, job in calls:
             call.evicted(job, None, clock.now())
