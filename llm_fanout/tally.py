@@ -82,8 +82,7 @@ class Tally:
 
     def begin(self) -> None:
         """The run starts."""
-        self._began = now = clock.now()
-        self._recent = Recent(now)
+        self._began = clock.now()
 
     @property
     def has_begun(self) -> bool:
@@ -183,8 +182,10 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None or self._recent is None or not done or self._waits_for_now():
+        if self.total is None or self._began is None or not done or self._waits_for_now():
             return None
+        if self._recent is None:
+            self._recent = Recent(self._began)
         now = clock.now() if self._ended is None else self._ended
         self._recent.mark(done, now)
         return self._recent.seconds_per_call(done, self.in_flight, now) * (self.total - done)
@@ -245,6 +246,12 @@ class Totals:
         """A call of a run needs `source`."""
         with self._lock:
             self._sum.waits_for(source)
+
+    @property
+    def done(self) -> int:
+        """How many calls have ended."""
+        with self._lock:
+            return self._sum.done + sum(run.done for run in self._running)
 
     def summary(self) -> Summary:
         """The numbers as of now."""

@@ -34,6 +34,7 @@ ROWS = {
         "loops",
         "memory",
         "nesting",
+        "notes",
         "openings",
         "passage",
         "progress",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -202,8 +205,9 @@ def test_calls_after_leaving_raise_stopped(simulate: Simulate[Any], provider: Fa
 
 
 def test_cancel_ends_everything_inside(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
-    """`scope.cancel()` from outside: every run inside ends with its report, and nothing new starts."""
+    """`scope.cancel()` from outside: every run inside ends with its report, nothing new starts, and the scope says so."""
     provider.seconds = 100.0
+    reports: list[Any] = []
 
     async def main() -> Any:
         async with fan_of(FOUR) as fan:
@@ -213,20 +217,21 @@ def test_cancel_ends_everything_inside(simulate: Simulate[Any], provider: FakePr
                 async with fan.scope("agent") as scope:
                     scopes.append(scope)
                     async with fan.scope("helper"):
-                        report = await fan.map(prompts("x", 6))
+                        reports.append(await fan.map(prompts("x", 6)))
                     with pytest.raises(Stopped):
                         await fan.call("more")
-                    return report
 
             task = asyncio.ensure_future(agent())
             await asyncio.sleep(1)
             scopes[0].cancel()
-            return await task
+            with pytest.raises(Stopped, match="scope 'agent' was cancelled"):
+                await task
 
-    report = simulate(main)
+    simulate(main)
 
-    assert report.summary.errors == {"cancelled": 6}
-    assert str(report.summary.stopped) == "scope 'helper' has ended"
+    assert reports[0].summary.errors == {"cancelled": 6}
+    assert str(reports[0].summary.stopped) == "scope 'agent' was cancelled; open another to go on"
+    assert provider.count("more") == 0
 
 
 def test_scopes_are_inherited(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
@@ -366,3 +371,266 @@ def test_a_thousand_agents(simulate: Simulate[Any], provider: FakeProvider, fan_
     assert took == pytest.approx(40, abs=0.01)
     assert tasks == 1
     assert provider.most == 500
+
+
+def test_a_deadline_ends_what_runs_inside(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """When it passes, calls inside end and later ones raise, by an error that names scope and time; the task goes on."""
+    provider.seconds = 60.0
+    told: list[Any] = []
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan, fan.scope("around") as around:
+            begun = clock.now()
+
+            async def agent() -> None:
+                async with fan.scope("agent", deadline=90):
+                    told.append((await fan.map(prompts("x", 10))).summary)
+                    told.append(clock.now() - begun)
+                    with pytest.raises(Stopped) as refused:
+                        await fan.call("more")
+                    told.append(refused.value)
+                    await asyncio.sleep(10)  # our calls are ended, not the user's code
+
+            with pytest.raises(Stopped) as caught:
+                await agent()
+            return *told, caught.value, clock.now() - begun, (await fan.call("outside")).ok, around.summary.errors
+
+    summary, ended, refused, caught, left, outside, errors = simulate(main)
+
+    assert str(refused).startswith("the deadline of scope 'agent' has passed, 90 s after it was entered")
+    assert (refused.kind, caught, str(summary.stopped)) == ("deadline", refused, str(refused))
+    assert (summary.succeeded, summary.errors) == (4, {"deadline": 6})
+    assert (ended, left, outside) == (90, 100, True)
+    assert errors == {"deadline": 6}
+    assert provider.count("more") == 0
+
+
+def test_a_deadline_that_nobody_met_is_silent(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """It passes after all inside is over, or it ends a run that says so in its Report: nothing was raised, nothing is."""
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan:
+            async with fan.scope("over", deadline=5):
+                await fan.call("x")
+                await asyncio.sleep(10)
+            async with fan.scope("told", deadline=5):
+                report = await fan.map(prompts("y", 100))
+            async with fan.scope("early", deadline=5):
+                pass
+            await asyncio.sleep(10)
+            return report.summary.stopped
+
+    assert simulate(main).kind == "deadline"
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_a_deadline_ends_its_own_scope(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, outer: bool
+) -> None:
+    """A nested scope's deadline ends only what is in there; an outer one's all that is inside, and the outer one raises."""
+    provider.seconds = 8.0
+    seconds = (5.0, 100.0) if outer else (100.0, 5.0)
+
+    async def main() -> Any:
+        told: list[Any] = []
+        async with fan_of() as fan:
+
+            async def inner() -> Any:
+                async with fan.scope("inner", deadline=seconds[1]):
+                    result = await fan.call("inside")
+                    with suppress(Stopped):
+                        await fan.call("later")
+                return result
+
+            try:
+                async with fan.scope("outer", deadline=seconds[0]):
+                    beside, nested = await asyncio.gather(fan.call("beside"), inner(), return_exceptions=True)
+                    told += [nested, beside]
+            except Stopped as exc:
+                told.append(exc)
+            return told
+
+    nested, beside, *raised = simulate(main)
+
+    if outer:
+        assert [str(each.error).split(",")[0] for each in (beside, nested)] == [
+            "the deadline of scope 'outer' has passed"
+        ] * 2
+        assert [each.kind for each in raised] == ["deadline"]
+    else:
+        assert str(nested).startswith("the deadline of scope 'inner' has passed")
+        assert (beside.ok, raised) == (True, [])
+
+
+def test_a_deadline_is_noticed_while_the_loop_is_busy(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that keeps the event loop from turning does not put it off: the next call raises."""
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent", deadline=5):
+            late = clock.now() + 6
+            monkeypatch.setattr(clock, "now", lambda: late)  # six seconds in one step
+            await fan.call("x")
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+    assert provider.asked == []
+
+
+def test_a_deadline_by_the_calendar(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """An aware datetime is an instant, whenever the scope is entered; a naive one, or one that has passed, is refused."""
+    provider.seconds = 3600.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            for wrong in (datetime.now(), datetime.now(UTC) - timedelta(hours=1), -1, "soon"):
+                with pytest.raises(ConfigError, match="deadline"):
+                    fan.scope("x", deadline=wrong)  # type: ignore[arg-type]
+            async with fan.scope("agent", deadline=datetime.now(UTC) + timedelta(seconds=600)):
+                return (await fan.map(["x"])).summary
+
+    summary = simulate(main)
+
+    assert summary.errors == {"deadline": 1}
+    assert summary.elapsed == pytest.approx(600, abs=60)
+
+
+def test_a_scope_inside_threads_is_ended_by_its_deadline(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A run on another thread's loop ends by it, too, with its Report."""
+    provider.seconds = 60.0
+    reports: list[Any] = []
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent", deadline=0.2):
+            await asyncio.to_thread(lambda: reports.append(asyncio.run(consume(fan.map(prompts("x", 3))))))
+
+    with asyncio.Runner() as runner:
+        runner.run(main())
+
+    assert reports[0].summary.errors == {"deadline": 3}
+
+
+class Framework(Exception):
+    """What an agent framework makes of an error."""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_spent_scope_says_so_through_a_framework(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, wrapped: bool
+) -> None:
+    """A Stopped that a transport raised into the body, and noted: swallowed or wrapped there, the scope raises it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("around"):
+            async with fan.scope("agent", token_budget=5):
+                async with fan.scope("tool"):
+                    result = await fan.call("x" * 100)
+                    assert isinstance(result.error, Stopped)
+                    current = SCOPE.get()
+                    assert current is not None
+                    current.note(result.error)  # as what raises it does
+                if wrapped:
+                    try:
+                        raise result.error
+                    except Stopped as exc:
+                        raise Framework from exc
+            return "not reached"
+
+    with pytest.raises(Stopped, match="the budget of scope 'agent'") as caught:
+        simulate(main)
+
+    assert isinstance(caught.value.__cause__, Framework if wrapped else type(None))
+
+
+def test_a_bound_that_is_nobodys_is_noted_innermost(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """Whose bound it was cannot be told, such as that of the client: the scope in which it was raised raises it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("outer") as outer:
+            with pytest.raises(Stopped, match="the client's"):
+                async with fan.scope("inner") as inner:
+                    inner.note(Stopped("the client's budget is spent", kind="budget"))
+            inner.note(Stopped("too late", kind="budget"))
+            return outer.summary.done
+
+    assert simulate(main) == 0
+
+
+def test_leaving_elsewhere_leaves_that_context_alone(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """A scope that is left in a task that is in a scope of its own does not take that task out of it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            one = fan.scope("one")
+            await asyncio.create_task(one.__aenter__())
+            entered = SCOPE.get()
+            async with fan.scope("other") as other:
+                await one.__aexit__(None, None, None)
+                return entered, SCOPE.get() is other, (await fan.call("x")).ok
+
+    assert simulate(main) == (None, True, True)
+
+
+def test_leaving_out_of_order(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """The outer of two scopes may be left first: what runs in the inner one ends with it, and no scope is current after."""
+    provider.seconds = 60.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            outer, inner = fan.scope("outer"), fan.scope("inner")
+            await outer.__aenter__()
+            await inner.__aenter__()
+            task = asyncio.ensure_future(fan.call("x"))
+            await asyncio.sleep(1)
+            await outer.__aexit__(None, None, None)
+            between = SCOPE.get()
+            await inner.__aexit__(None, None, None)
+            return (await task).error, between, SCOPE.get()
+
+    error, *current = simulate(main)
+
+    assert str(error).startswith("scope 'outer' has ended")
+    assert current == [None, None]
+
+
+def test_ten_scopes_deep_are_left_at_once(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Runs at every depth, whose objects only their consumers hold, end with the outermost scope, cleaned up."""
+    provider.seconds = 100.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            tasks: list[asyncio.Task[Any]] = []
+
+            async def level(left: int) -> None:
+                async with fan.scope(f"level {left}") as scope:
+                    tasks.append(asyncio.ensure_future(consume(fan.map(prompts("x", 2)))))
+                    if left:
+                        tasks.append(asyncio.ensure_future(level(left - 1)))
+                        await asyncio.sleep(1)
+                        gc.collect()
+                        if left < 9:
+                            await asyncio.sleep(1000)
+                    else:
+                        await asyncio.sleep(1000)
+                    assert scope.summary.in_flight == 20
+
+            begun = clock.now()
+            await level(9)
+            running, took = provider.running, clock.now() - begun
+            await asyncio.sleep(1)
+            reports = [task.result() for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            return running, took, [report.summary.errors for report in reports]
+
+    running, took, errors = simulate(main)
+
+    assert (running, took) == (0, 1)
+    assert errors == [{"cancelled": 2}] * 10

@@ -34,6 +34,7 @@ from .routes import NO_LIMITS, own_endpoints
 from .runs import Runs, purses_stated
 from .sources import check_at_hand, check_source
 from .stream import Stream
+from .times import seconds_left, seconds_until
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -285,6 +286,7 @@ class FanOut:
         max_concurrency: int | None = None,
         budget: float | None = None,
         token_budget: int | None = None,
+        deadline: float | datetime | None = None,
         journal: str | os.PathLike[str] | Journal | None = None,
     ) -> AbstractAsyncContextManager[Scope]:
         """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
@@ -294,6 +296,10 @@ class FanOut:
         where those are scarcer) each other scope of weight v starts at most c * v / w and one call: that bounds its wait.
         Leaving cancels what still runs inside.
 
+        A deadline that passes, or `cancel`, ends our calls inside, never your tasks: a run gives its Report, which says
+        `stopped`, and later calls raise `Stopped`. If that is swallowed, or wrapped by an agent framework, the end of `async
+        with` raises it, so that half the work does not pass for all of it.
+
         Args:
             name: For reports.
             weight: Its share against its siblings', > 0.
@@ -302,14 +308,17 @@ class FanOut:
             max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
             budget: USD that everything inside may cost; see `llm_fanout.llm.prompt.RunOptions`.
             token_budget: Tokens that it may use.
+            deadline: Seconds from entering, or an aware datetime, after which nothing inside goes on.
             journal: Where the answers of everything inside are kept, and looked for; as for `map`.
 
         Raises:
             ConfigError: A figure is out of its range.
             JournalError: The journal cannot be used.
+            Stopped: At the end: its body was told that it has ended, and went on.
         """
         rank = None if priority is None else rank_of(priority)
         kept = None if journal is None else Journal.of(journal)
+        seconds_until(deadline)  # refused now, counted from entering
         purses = purses_stated({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
         return opened(
             name,
@@ -317,6 +326,7 @@ class FanOut:
             weight=weight,
             rank=rank,
             max_concurrency=max_concurrency,
+            seconds=lambda: seconds_left(deadline),
             purses=purses,
             journal=kept,
         )
