@@ -27,6 +27,7 @@ from .tally import Totals
 
 _LOCK = threading.Lock()  # of all scopes: a run is entered in a tree of them, and a tree ends, at one instant
 _NOWHERE = Lane()  # whose share calls use that nobody can make any more
+_NO_RUNS: WeakSet[Run[Any]] = WeakSet()
 
 
 class Scope:
@@ -238,7 +239,7 @@ class Scope:
             if self.around is not None:
                 self.around._open.pop(self, None)
             self._open.clear()
-            self._runs.clear()
+            self._runs = _NO_RUNS
         self.totals.close()
         self._timer = None
         self.lane = self.calls = _NOWHERE

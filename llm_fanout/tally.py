@@ -70,6 +70,7 @@ class Tally:
     done: int = 0
     paused: bool = False
     replayed: int = 0
+    _waited: float = 0.0
     _succeeded: int = 0
     _recent: Recent | None = None
     times: Mapping[Timed, Spread] = field(default_factory=lambda: {metric: Spread() for metric in get_args(Timed)})
@@ -109,6 +110,8 @@ class Tally:
         self.done += 1
         if result.source == "journal":
             self.replayed += 1
+        else:
+            self._waited += result.queue_time
         if result.error is None:
             self._succeeded += 1
             self._note_times(result)
@@ -141,6 +144,7 @@ class Tally:
         self.in_flight += other.in_flight
         self.done += other.done
         self.replayed += other.replayed
+        self._waited += other._waited
         self._succeeded += other._succeeded
         self._errors.update(other._errors.copy())
         self._examples = other._examples | self._examples
@@ -167,6 +171,7 @@ class Tally:
             attempts=self.attempts,
             spending=spending,
             elapsed=self._elapsed(),
+            waited=self._waited,
             eta=self._eta(done),
             binding=self.binding(),
             waits_for=self._waits_for_now(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -634,3 +635,24 @@ def test_ten_scopes_deep_are_left_at_once(simulate: Simulate[Any], provider: Fak
 
     assert (running, took) == (0, 1)
     assert errors == [{"cancelled": 2}] * 10
+
+
+def test_a_scope_that_was_left_keeps_its_numbers_only(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """A service opens one for each request: `children` grows without being copied, and lanes and budgets are let go."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("service") as service:
+            children, lanes = service.children, []
+            for number in range(3):
+                async with fan.scope(f"request {number}", token_budget=100_000, deadline=60) as request:
+                    lanes.append(weakref.ref(request.lane))
+                    await fan.call("x")
+            gc.collect()
+            return children, [lane() for lane in lanes], request.purses(), service.purses()
+
+    children, lanes, *purses = simulate(main)
+
+    assert [(child.name, child.summary.succeeded) for child in children] == [(f"request {number}", 1) for number in range(3)]
+    assert (lanes, purses) == ([None] * 3, [[], []])
