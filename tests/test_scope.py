@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import random
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 from support import FakeProvider, Simulate, consume
 
 from llm_fanout import ConfigError, FanOut, Limits, Stopped, clock
-from llm_fanout.scope import SCOPE
+from llm_fanout.run import Run
+from llm_fanout.scope import SCOPE, Scope
 
 MakeFan = Callable[..., FanOut]
 FOUR = Limits(max_concurrency=4, adapt=False)
@@ -353,25 +356,32 @@ async def test_bad_figures_are_refused(provider: FakeProvider, fan_of: MakeFan, 
 
 
 def test_a_thousand_agents(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
-    """1,000 scopes that each fan out twenty calls over one quota: all finish, in the time that the quota takes."""
+    """1,000 scopes of weight 1 or 3 fan out over one quota: halfway each has its share, to a call, and a weight to 5 %."""
+    weights = [1 + 2 * (number % 2) for number in range(1_000)]
 
     async def main() -> Any:
-        async with fan_of(Limits(max_concurrency=500, adapt=False)) as fan:
+        async with fan_of(Limits(max_concurrency=1, adapt=False)) as fan:
 
             async def agent(number: int) -> int:
-                async with fan.scope(f"agent {number}"):
-                    return (await fan.map(prompts(f"a{number}", 20))).summary.succeeded
+                async with fan.scope(f"agent {number}", weight=weights[number]):
+                    return (await fan.map([f"{number}"] * 4 * weights[number])).summary.succeeded
 
+            blocker = asyncio.ensure_future(fan.call("first"))
+            agents = [asyncio.ensure_future(agent(number)) for number in range(1_000)]
+            await asyncio.sleep(0.5)  # all of them want more than there is
+            fan.limits["openai/fake"] = Limits(max_concurrency=501, adapt=False)
             begun = clock.now()
-            done = await asyncio.gather(*(agent(number) for number in range(1_000)))
-            return done, clock.now() - begun, len(asyncio.all_tasks())
+            done = await asyncio.gather(*agents)
+            return (await blocker).ok, done, begun, clock.now() - begun, len(asyncio.all_tasks())
 
-    done, took, tasks = simulate(main)
+    blocked, done, begun, took, tasks = simulate(main)
 
-    assert done == [20] * 1_000
-    assert took == pytest.approx(40, abs=0.01)
-    assert tasks == 1
-    assert provider.most == 500
+    assert (blocked, done) == (True, [4 * weight for weight in weights])
+    assert took == pytest.approx(16, abs=0.01)
+    assert (tasks, provider.most) == (1, 501)
+    halfway = Counter(text for at, text in provider.asked if at < begun + 7.9)  # 4,000 of the 8,000, and a few
+    assert all(abs(halfway[str(number)] - 2 * weight) <= 1 for number, weight in enumerate(weights))
+    assert sum(halfway[str(number)] for number in range(0, 1_000, 2)) == pytest.approx(1_000, rel=0.05)
 
 
 def test_a_deadline_ends_what_runs_inside(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
@@ -545,6 +555,25 @@ def test_a_spent_scope_says_so_through_a_framework(
     assert isinstance(caught.value.__cause__, Framework if wrapped else type(None))
 
 
+def test_a_note_goes_to_the_scope_that_has_ended(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Raised inside another scope, the error of a deadline is raised again where the scope ends whose deadline it is."""
+    provider.seconds = 60.0
+    left: list[str] = []
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("around"), fan.scope("agent", deadline=1):
+            async with fan.scope("tool") as tool:
+                error = (await fan.call("x")).error
+                assert isinstance(error, Stopped)
+                tool.note(error)
+            left.append("tool")
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+    assert left == ["tool"]
+
+
 def test_a_bound_that_is_nobodys_is_noted_innermost(
     simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
 ) -> None:
@@ -656,3 +685,154 @@ def test_a_scope_that_was_left_keeps_its_numbers_only(
 
     assert [(child.name, child.summary.succeeded) for child in children] == [(f"request {number}", 1) for number in range(3)]
     assert (lanes, purses) == ([None] * 3, [[], []])
+
+
+class Chaos:
+    """Agents that open scopes, ask in them and leave them as it comes; everything of it may be cancelled at any moment."""
+
+    def __init__(self, fan: FanOut, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.scopes: list[Scope] = []
+        self._fan = fan
+
+    async def agent(self, left: int) -> None:
+        draw = self.draw
+        bounds: Any = {
+            "deadline": draw.choice([None, 0.5, 3.0]),
+            "token_budget": draw.choice([None, 10_000, 1_000_000]),
+            "max_concurrency": draw.choice([None, 1, 3]),
+        }
+        with suppress(Stopped):
+            async with self._fan.scope(f"scope {left}", **bounds) as scope:
+                self.scopes.append(scope)
+                await draw.choice([self.wait, self.leave_behind, self.pause, self.iterate])()
+                if left:
+                    await asyncio.gather(*(self.agent(left - 1) for _ in range(draw.randrange(4))))
+                await self.wait()
+
+    async def wait(self) -> None:
+        await self._run()
+
+    async def leave_behind(self) -> None:
+        self.task = asyncio.ensure_future(self.guarded(consume(self._run())))
+        await asyncio.sleep(self.draw.random())
+
+    async def pause(self) -> None:
+        run = self._run()
+        self.task = asyncio.ensure_future(self.guarded(consume(run)))
+        await asyncio.sleep(self.draw.random())
+        run.pause()
+        await asyncio.sleep(self.draw.random())
+        self.draw.choice([run.resume, run.cancel, lambda: None])()
+
+    async def iterate(self) -> None:
+        async for _ in self._run():
+            if self.draw.random() < 0.3:
+                break
+
+    async def guarded(self, step: Coroutine[Any, Any, object]) -> None:
+        with suppress(Stopped):
+            await step
+
+    def _run(self) -> Run[str]:
+        return self._fan.map(prompts("x", self.draw.randrange(1, 9)), max_tokens=1_000)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cancelling_scopes_at_any_moment_leaks_nothing(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, seed: int
+) -> None:
+    """Trees of scopes, ended at random moments from above, within and beside: no task, slot or budget is left over."""
+
+    async def main() -> Any:
+        async with fan_of(Limits(max_concurrency=5, adapt=False), token_budget=100_000_000) as fan:
+            chaos = Chaos(fan, seed)
+            draw, slowest, reserved = chaos.draw, 0.0, 0.0
+            for _ in range(40):
+                chaos.scopes.clear()
+                agent = asyncio.ensure_future(chaos.agent(2))
+                await asyncio.sleep(draw.choice([0.0, 0.01, 1.0, 5.0]) * draw.random())
+                ended = draw.choice([agent, *chaos.scopes])
+                ended.cancel()
+                await asyncio.sleep(draw.choice([0.0, 0.1, 1.0]))
+                agent.cancel()
+                begun = clock.now()
+                await asyncio.wait([agent])
+                assert agent.cancelled() or agent.exception() is None
+                slowest = max(slowest, clock.now() - begun)
+                await asyncio.sleep(0.01)  # tasks that were left behind hear of it
+                assert (provider.running, len(asyncio.all_tasks())) == (0, 1)
+                reserved += sum(budget.reserved for scope in chaos.scopes for _, budget in scope.budgets)
+            whole = await fan.map(prompts("y", 20))
+            return slowest, reserved, whole.summary.succeeded, whole.summary.elapsed
+
+    assert simulate(main) == (0.0, 0.0, 20, pytest.approx(4.0))
+
+
+def test_cancel_from_another_thread(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """`scope.cancel()` may be called from any thread; the loop of each run inside hears of it."""
+    provider.seconds = 60.0
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("agent") as scope:
+            waiting = asyncio.ensure_future(consume(fan.map(prompts("x", 3))))
+            elsewhere = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(consume(fan.map(prompts("x", 3))))))
+            while provider.running < 6:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(scope.cancel)
+            return [report.summary.errors for report in (await waiting, await elsewhere)]
+
+    with asyncio.Runner() as runner:
+        assert runner.run(main()) == [{"cancelled": 3}] * 2
+
+
+def test_runs_made_while_a_scope_is_cancelled(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A run that another thread makes at that moment is refused, or ends with the others: none goes on."""
+    provider.seconds = 60.0
+
+    def ask(fan: FanOut) -> None:
+        while True:
+            run = fan.map(["x"])
+            assert asyncio.run(consume(run)).summary.not_done == 1
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent") as scope:
+            threads = [asyncio.ensure_future(asyncio.to_thread(ask, fan)) for _ in range(4)]
+            while provider.running < 2:
+                await asyncio.sleep(0)
+            scope.cancel()
+            refused = await asyncio.gather(*threads, return_exceptions=True)
+            assert {type(each) for each in refused} == {Stopped}
+
+    with asyncio.Runner() as runner, pytest.raises(Stopped, match="was cancelled"):  # which was told inside
+        runner.run(main())
+
+
+def test_cancel_from_within_a_progress_function(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Whoever is told of a run may end it, or the scope around it: what is done is kept."""
+
+    async def main() -> Any:
+        async with fan_of(Limits(max_concurrency=1, adapt=False)) as fan, fan.scope("agent") as scope:
+            run: Run[str] = fan.map(prompts("x", 9), progress=lambda summary: summary.done == 3 and run.cancel())
+            report = await run
+            other = await fan.map(prompts("y", 9), progress=lambda summary: summary.done == 2 and scope.cancel())
+            return report.summary.not_done, other.summary.not_done, provider.running
+
+    assert simulate(main) == (6, 7, 0)
+
+
+def test_a_paused_run_ends_with_its_scope(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Leaving does not wait for somebody to resume what is paused, begun or not."""
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan:
+            async with fan.scope("agent"):
+                runs = [fan.map(prompts("x", 8)), fan.map(prompts("y", 8))]
+                runs[1].pause()
+                waiting = [asyncio.ensure_future(consume(run)) for run in runs]
+                await asyncio.sleep(1.5)
+                runs[0].pause()
+                begun = clock.now()
+            return [(await each).summary.errors for each in waiting], clock.now() - begun
+
+    assert simulate(main) == ([{"cancelled": 4}, {"cancelled": 8}], 0.0)
