@@ -300,6 +300,25 @@ class FanOut:
         `stopped`, and later calls raise `Stopped`. If that is swallowed, or wrapped by an agent framework, the end of `async
         with` raises it, so that half the work does not pass for all of it.
 
+        Two agents inside a third; `print(planner)` would show who of them asked, spent and waited how much:
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut
+            >>> async def main():
+            ...     async with FanOut("sim/demo", max_tokens=5) as fan:
+            ...         async def research(topic):
+            ...             async with fan.scope(topic, deadline=90):
+            ...                 report = await fan.map([f"{topic}, part {part}" for part in range(3)])
+            ...                 return report.summary.succeeded
+            ...
+            ...         async with fan.scope("planner", weight=2, token_budget=100_000) as planner:
+            ...             await fan.call("Which topics?", priority="interactive")
+            ...             print(await asyncio.gather(research("rain"), research("snow")))
+            ...             print([(child.name, child.summary.done) for child in planner.children], planner.summary.done)
+            >>> asyncio.run(main())
+            [3, 3]
+            [('rain', 3), ('snow', 3)] 7
+
         Args:
             name: For reports.
             weight: Its share against its siblings', > 0.
