@@ -191,6 +191,7 @@ class _FunctionCall(Generic[R]):
     __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "choices", "retry", "timeout")
 
     rank: int = DEFAULT
+    hedge: float = 0.0
 
     def __init__(
         self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object

@@ -86,6 +86,10 @@ class CallOptions(Params, total=False):
             `httpx2.Timeout` sets apart the seconds to connect (10) and those of silence (`read`, no bound).
         max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
         retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
+        hedge: The share of calls, 0.05 say, of which a second copy may be sent: those that are under way for longer than all
+            but that share take, as far as this run has seen (of single calls: the client). The first answer counts, or the
+            first piece of one that is streamed; the other copy is cancelled, and what it has used is billed and counted. A
+            copy goes only where nobody waits to start. By default there are none.
         fallbacks: Models or Endpoints to ask, in this order, where the one before it cannot be had: it is down, its account
             is closed, or the call has used up its tries there. What the call itself is at fault for (a bad request, a
             refusal, a filter) is asked nowhere else. Each has its own quota; `Result.model` and `.endpoint` say who
@@ -98,6 +102,7 @@ class CallOptions(Params, total=False):
     timeout: float | Timeout
     max_retries: int
     retry_for: float
+    hedge: float
     fallbacks: Sequence[str | Endpoint]
     priority: Priority
 
@@ -142,7 +147,9 @@ class RunOptions(CallOptions, total=False):
 
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__) | frozenset(Params.__annotations__)
-EFFORT = frozenset({"timeout", "max_retries", "retry_for", "priority", "extra_headers"})  # options that any API knows
+EFFORT = frozenset(
+    {"timeout", "max_retries", "retry_for", "hedge", "priority", "extra_headers"}
+)  # options that any API knows
 RUN_OPTIONS = CALL_OPTIONS | frozenset(RunOptions.__annotations__)
 
 
@@ -254,6 +261,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "stream": ("True or False", lambda value: isinstance(value, bool)),
     "budget": ("USD, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # a number
     "token_budget": ("tokens, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # too
+    "hedge": ("a share, from 0 (none) to below 1", lambda value: is_number(value) and 0 <= value < 1),  # type: ignore[operator]
     "dedupe": ("True or False", lambda value: isinstance(value, bool)),
 }
 
@@ -318,6 +326,7 @@ class Settings:
     rank: int | None
     fallbacks: tuple[str | Endpoint, ...]
     stream: bool
+    hedge: float
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -330,6 +339,7 @@ class Settings:
             rank=None if options.get("priority") is None else rank_of(options["priority"]),
             fallbacks=tuple(options.get("fallbacks") or ()),
             stream=bool(options.get("stream")),
+            hedge=options.get("hedge") or 0.0,
         )
 
 

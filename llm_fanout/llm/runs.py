@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane
+from ..hedging import HedgingHere
 from ..journal import Journal, OpenJournal
 from ..memory import Memory, Reused
 from ..providers.schema import Schema
@@ -56,6 +57,7 @@ class Runs:
         self._options = options
         self._purses = purses
         self._shared = SharedHere()
+        self._hedging = HedgingHere()  # for single calls: each run has its own
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def one(
@@ -71,7 +73,7 @@ class Runs:
         scope = SCOPE.get()
         patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
         lane = self._calls if scope is None else scope.calls
-        return self.many([prompt_of(prompt)], model, patience, lane=lane, schema=schema, tell=tell)
+        return self.many([prompt_of(prompt)], model, patience, lane=lane, schema=schema, tell=tell, hedging=self._hedging)
 
     def many(
         self,
@@ -84,6 +86,7 @@ class Runs:
         api: str | None = None,
         tell: Tell | None = None,
         reuse: Report[Any] | None = None,
+        hedging: HedgingHere | None = None,
     ) -> Run[Any]:
         """A run of whatever `prompts` gives.
 
@@ -96,6 +99,7 @@ class Runs:
             api: What they are asked through, where that is not the endpoint's to say.
             tell: Gets the pieces of streamed answers.
             reuse: An earlier report.
+            hedging: Who copies those of its calls that take too long, if that is not the run's own.
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
@@ -129,6 +133,7 @@ class Runs:
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
             budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
+            hedging=hedging,
         )
         run: Run[Any] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
