@@ -44,9 +44,8 @@ class Notes:
         if exc is None:
             raise self._first
         if isinstance(exc, Exception) and not isinstance(exc, Stopped) and (noted := self._behind(exc)) is not None:
-            raise copy(
-                noted
-            ) from exc  # a copy: `exc` leads to the original, and chains of exceptions may not run in circles
+            # A copy: `exc` leads to the original, and there is code that walks chains of exceptions to their end.
+            raise copy(noted) from exc
 
     def _behind(self, exc: BaseException) -> Stopped | None:
         """The one that `exc` was raised from."""

@@ -416,6 +416,28 @@ def test_a_deadline_ends_what_runs_inside(simulate: Simulate[Any], provider: Fak
     assert provider.count("more") == 0
 
 
+def test_the_first_reason_stays(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A scope that was cancelled after its deadline had passed, and left since, still says that it was out of time."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            gate = asyncio.Event()
+
+            async def straggler() -> None:
+                await gate.wait()
+                await fan.call("late")
+
+            async with fan.scope("agent", deadline=5) as scope:
+                task = asyncio.ensure_future(straggler())
+                await asyncio.sleep(6)
+                scope.cancel()
+            gate.set()
+            await task
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+
 def test_a_deadline_that_nobody_met_is_silent(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
     """It passes after all inside is over, or it ends a run that says so in its Report: nothing was raised, nothing is."""
 
@@ -536,7 +558,7 @@ def test_a_spent_scope_says_so_through_a_framework(
     async def main() -> Any:
         async with fan_of() as fan, fan.scope("around"):
             async with fan.scope("agent", token_budget=5):
-                async with fan.scope("tool"):
+                async with fan.scope("tool", token_budget=1_000_000):
                     result = await fan.call("x" * 100)
                     assert isinstance(result.error, Stopped)
                     current = SCOPE.get()
@@ -685,6 +707,21 @@ def test_a_scope_that_was_left_keeps_its_numbers_only(
 
     assert [(child.name, child.summary.succeeded) for child in children] == [(f"request {number}", 1) for number in range(3)]
     assert (lanes, purses) == ([None] * 3, [[], []])
+
+
+def test_a_scope_that_was_left_is_not_kept_for_its_deadline(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """Nothing waits for the deadline of a scope that was left before: it is gone when nobody has it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            async with fan.scope("gone", deadline=3600):
+                await fan.call("x")
+            gc.collect()
+            return [each.name for each in gc.get_objects() if isinstance(each, Scope) and each.name == "gone"]
+
+    assert simulate(main) == []
 
 
 class Chaos:
