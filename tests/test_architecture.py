@@ -50,6 +50,7 @@ ROWS = {
         "till",
         "underway",
         "vigil",
+        "warmup",
         "work",
     ),
     3: ("llm", "providers"),

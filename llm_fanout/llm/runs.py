@@ -18,6 +18,7 @@ from ..run import Run, leave_all
 from ..scope import SCOPE
 from ..sharing import SharedHere
 from ..tally import Totals
+from ..warmup import WarmUp
 from ..work import Terms
 from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
@@ -132,6 +133,7 @@ class Runs:
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
             budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
+            gate=WarmUp() if options.get("warm_first") else None,
             hedging=hedging,
         )
         run: Run[Any] = Run(
