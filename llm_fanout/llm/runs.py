@@ -55,7 +55,7 @@ class Runs:
         self.lane = Lane(max_concurrency=calls_at_once(self.routes.own))
         self._calls = Lane(self.lane)  # single calls: one line, beside those of its runs
         self._options = options
-        self._purses = purses
+        self.purses = purses
         self._shared = SharedHere()
         self._hedging = HedgingHere()  # for single calls: each run has its own
         self._runs: WeakSet[Run[Any]] = WeakSet()
@@ -103,7 +103,7 @@ class Runs:
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
+        purses = [*own, *([] if scope is None else scope.purses()), *self.purses]
         budgets = Budgets(purses) if purses else None
         plans = Plans(
             self.routes,
