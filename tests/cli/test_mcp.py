@@ -111,25 +111,73 @@ def test_it_answers_until_its_input_ends(talk: Talk, box: Box) -> None:
     assert 5_000 > reports[0]["left"]["tokens"] > reports[1]["left"]["tokens"]
 
 
-def test_its_options_reach_the_calls(talk: Talk) -> None:
-    """Instructions, a fallback, retries, timeouts, and the sizes of the tool; --sim starts the provider itself."""
+SLOW = "[[latency:60]]"
+
+
+@pytest.mark.parametrize(
+    ("options", "prompts", "entries"),
+    [
+        (("--instructions", "[[answer:this]]"), ["What did they say?"], ["this"]),
+        (("--max-tokens", "1"), ["[[answer:one two three four five six]]"], ["max_tokens"]),
+        (("--max-retries", "0"), ["[[faults:500,ok]]"], ["server"]),
+        (("--timeout", "0.2", "--max-retries", "0"), [SLOW], ["timeout"]),
+        (("--deadline", "0.3"), [SLOW], ["deadline"]),
+        (("--deadline", "2", "--rpm", "1"), ["[[answer:first]]"] * 2, ["first", "deadline"]),
+        (("--tpm", "5"), ["a prompt of more than five tokens for sure"], ["too_large"]),
+        (("--most-prompts", "1"), ["a", "b"], ["2 prompts are too many for one call: give at most 1, and call again"]),
+        (("--most-characters", "1900", "--most-prompts", "1"), [f"[[answer:{'x' * 4_000}]]"], ["cut"]),
+    ],
+)
+def test_its_options_hold(talk: Talk, box: Box, options: tuple[str, ...], prompts: list[str], entries: list[str]) -> None:
+    """Each changes what comes back."""
+    told: list[Any] = []
+
+    def steps(dialog: Dialog) -> None:
+        dialog.greet()
+        dialog.ask(2, *prompts)
+        told.append(dialog.heard()["result"])
+        dialog.hang_up()
+
+    talk(steps, "--model", "sim/x", "--base-url", box.url, *options)
+
+    assert list(map(gist_of, told[0].get("structuredContent", {}).get("results") or [told[0]])) == entries
+
+
+def test_no_more_calls_are_under_way_than_it_is_told(talk: Talk, box: Box) -> None:
+    """--max-concurrency holds for all requests together."""
+
+    def steps(dialog: Dialog) -> None:
+        dialog.greet()
+        for number in (2, 3):
+            dialog.ask(number, *["a"] * 5)
+        assert {dialog.report()["answered"] for _ in range(2)} == {5}
+        dialog.hang_up()
+
+    talk(steps, "--model", "sim/x", "--base-url", box.url, "--max-concurrency", 2)
+
+    assert box.stats["peak_in_flight"] == 2
+
+
+def gist_of(entry: dict[str, Any]) -> str:
+    """What one entry comes to, or an error without any."""
+    if "content" in entry:
+        return str(json.loads(entry["content"][0]["text"])["error"])
+    return str(entry.get("error") or entry.get("incomplete") or ("cut" if "rest" in entry else entry["answer"]))
+
+
+def test_a_fallback_answers_and_sim_starts_the_provider(talk: Talk) -> None:
+    """Where the first model refuses the key, the second takes over; no server has to be there for either."""
     reports = []
 
     def steps(dialog: Dialog) -> None:
         dialog.greet()
-        dialog.ask(2, "What did they say?")
-        dialog.ask(3, *["too many"] * 4)
-        reports.extend([dialog.heard()["result"] for _ in range(2)])
+        dialog.ask(2, "[[answer:this]]")
+        reports.append(dialog.report())
         dialog.hang_up()
 
-    options = ["--fallback", "sim/y", "--max-retries", 0, "--timeout", 20, "--deadline", 25, "--rpm", 6_000, "--tpm", 10**6]
-    options += ["--max-concurrency", 4, "--most-prompts", 3, "--most-characters", 5_000]
-    code = talk(steps, "--model", "sim/x", "--sim", "latency=0.01,401=1", "--instructions", "[[answer:this]]", *options)
-    refused, answered = sorted(reports, key=lambda each: not each["isError"])
+    talk(steps, "--model", "sim/x", "--sim", "latency=0.01,401=1", "--fallback", "sim/y")
 
-    assert code == 0
-    assert answered["structuredContent"]["results"] == [{"index": 0, "answer": "this"}]
-    assert "at most 3" in refused["content"][0]["text"]
+    assert reports[0]["results"] == [{"index": 0, "answer": "this"}]
 
 
 def test_with_a_journal_it_goes_on_where_it_was(talk: Talk, box: Box, tmp_path: Path) -> None:

@@ -12,22 +12,27 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from mcp import Client
+from mcp.server import Server
+from mcp.shared.memory import create_client_server_memory_streams
 from mcp.types import CallToolResult
 from support import consume
 
 from llm_fanout import Endpoint, FanOut
 from llm_fanout.cli.serving import server_of
 from llm_fanout.providers import Reply, Request
+from llm_fanout.scope import SCOPE
 from llm_fanout.spending import Usage
 from llm_fanout.tool import MOST_CHARACTERS, MOST_PROMPTS, FanOutTool, fan_out_tool
 
 
 class Model:
-    """A provider that answers with the prompt; one that says "wait" waits until `goes_on` is set."""
+    """A provider that answers with the prompt; one that says "wait" waits until `goes_on` is set, and takes a while to clean
+    up when it is cancelled.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
-        self.cancelled = 0
+        self.cleaned = 0
         self.waiting = asyncio.Event()
         self.goes_on = asyncio.Event()
 
@@ -39,7 +44,9 @@ class Model:
             try:
                 await self.goes_on.wait()
             except asyncio.CancelledError:
-                self.cancelled += 1
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                self.cleaned += 1
                 raise
         return Reply(text, usage=Usage(1, 1))
 
@@ -50,8 +57,19 @@ async def served(model: Model, **bounds: Any) -> AsyncIterator[Client]:
     async with FanOut(Endpoint("own/x", provider=model)) as fan, fan.scope("mcp", **bounds) as scope:
         options = {"max_tokens": 20}
         tool = FanOutTool(fan, (), most_prompts=MOST_PROMPTS, most_characters=MOST_CHARACTERS, options=options)
-        async with Client(server_of(tool, scope)) as client:
+        SCOPE.set(None)  # a client is in no scope of the server's
+        async with Client(messages(server_of(tool, scope))) as client:
             yield client
+
+
+@asynccontextmanager
+async def messages(server: Server[Any]) -> AsyncIterator[Any]:
+    """The client's side of a server that is spoken to by messages: handed over as it is, the SDK would call it directly."""
+    async with create_client_server_memory_streams() as (ours, (reading, writing)):
+        serving = asyncio.ensure_future(server.run(reading, writing, server.create_initialization_options()))
+        yield ours
+        await ours[1].aclose()
+        await serving
 
 
 async def call(client: Client, *prompts: object, **more: Any) -> CallToolResult:
@@ -178,17 +196,17 @@ async def test_cancelling_a_request_cancels_its_calls() -> None:
         result = await call(client, "one")
 
     assert task.cancelled()
-    assert model.cancelled == 2
+    assert model.cleaned == 2
     assert not result.is_error
 
 
 async def test_a_client_that_goes_cancels_what_is_under_way() -> None:
-    """Nothing goes on for nobody."""
+    """Nothing goes on for nobody, and what has to be cleaned up is, before the server's end."""
     model = Model()
     async with served(model) as client:
         task = asyncio.ensure_future(consume(call(client, "wait")))
         await model.waiting.wait()
     await asyncio.wait([task])
 
-    assert model.cancelled == 1
+    assert model.cleaned == 1
     assert task.cancelled() or task.exception()
