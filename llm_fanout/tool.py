@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .errors import CallError, ConfigError, JournalError, Stopped
 from .excerpts import Entry, Excerpts
+from .llm.prompt import RUN_OPTIONS, check_options
 from .llm.runs import CALL_RETRY_FOR, purses_stated
 from .report.facts import short
 from .results import Report
 from .rowfiles.lines import json_text
-from .scope import SCOPE, opened
 
 if TYPE_CHECKING:
     from .budgets import Purse
@@ -84,8 +84,8 @@ def fan_out_tool(
     It gives a JSON object: `answered` and `failed` (how many), `tokens`, `cost_usd` (if prices are known), `left` (`usd`,
     `tokens`: the least that is left of the budgets that it has to keep, its own, its scopes' and the client's), `note` (what
     to do about cut answers, a spent budget, a deadline), and `results`, one per prompt in order. It never raises for what
-    the agent hands in, nor for a spent budget: it says what was wrong, under `error`, or what became of each prompt. Each
-    call is a scope, inside that of whoever calls; cancelling it cancels its calls.
+    the agent hands in, nor for a spent budget: it says what was wrong, under `error`, or what became of each prompt. Its
+    calls belong to the scope of whoever calls it; cancelling it cancels them.
 
     Args:
         fan: The client that asks.
@@ -96,21 +96,21 @@ def fan_out_tool(
             are whole, long ones share what is left; the rest of the newest few million characters can be read later.
         model: Another model than the client's own.
         deadline: Seconds after which a call ends with what it has.
-        options: See `llm_fanout.llm.prompt.CallOptions`. `instructions` go before those of the agent; `retry_for` is 300
-            seconds, as for `FanOut.call`.
+        options: See `llm_fanout.llm.prompt.CallOptions`. `instructions`, these or the client's, go before those of the
+            agent; `retry_for` is 300 seconds unless stated, as for `FanOut.call`.
 
     Raises:
         ConfigError: An option is unknown or out of its range, or a model has no price where the budget needs one.
     """
     purses = purses_stated({"budget": budget, "token_budget": token_budget}, "the tool")
-    given = {name: each for name, each in {"model": model, "deadline": deadline, **options}.items() if each is not None}
-    tool = FanOutTool(fan, purses, most_prompts=most_prompts, most_characters=most_characters, options=given)
+    said = {**options, "deadline": deadline}
+    tool = FanOutTool(fan, purses, most_prompts=most_prompts, most_characters=most_characters, model=model, options=said)
 
     async def fan_out(prompts: list[str], instructions: str = "", rest: str = "") -> str:
         return json_text(await tool.answer(prompts, instructions, rest))
 
-    said = "\n".join(f"    {name}: {what}" for name, what in tool.arguments.items())
-    fan_out.__doc__ = f"{ABOUT}\n\nArgs:\n{said}\n"
+    arguments = "\n".join(f"    {name}: {what}" for name, what in tool.arguments.items())
+    fan_out.__doc__ = f"{ABOUT}\n\nArgs:\n{arguments}\n"
     return fan_out
 
 
@@ -122,6 +122,7 @@ class FanOutTool:
         purses: The budgets of all calls together.
         most_prompts: Prompts that one call may have.
         most_characters: Characters of a report.
+        model: Another model than the client's own.
         options: Those of `FanOut.map`.
 
     Attributes:
@@ -136,19 +137,21 @@ class FanOutTool:
         *,
         most_prompts: int,
         most_characters: int,
+        model: str | Endpoint | None = None,
         options: Mapping[str, Any],
     ) -> None:
+        check_options(options, RUN_OPTIONS)
         _check_bounds(most_prompts, most_characters)
         self.arguments = {name: what.format(most=most_prompts) for name, what in ARGUMENTS.items()}
         self.most_prompts = most_prompts
         self._runs = fan._runs
-        self._map: Callable[..., Run[str]] = fan.map
+        self._model = model
         self._purses = purses
         self._most_characters = most_characters
-        self._options = {"retry_for": CALL_RETRY_FOR, **options}
+        self._options = {"retry_for": CALL_RETRY_FOR, **fan._options, **options}
         self._instructions: str = self._options.pop("instructions", "")
         self._excerpts = Excerpts()
-        self._check_options()
+        self._run([], self._options).cancel()  # nothing is asked, but mistakes are found now, not when the agent calls
 
     async def answer(
         self, prompts: object, instructions: object = "", rest: object = "", *, progress: Progress = False
@@ -171,11 +174,6 @@ class FanOutTool:
             return await self._ask(prompts, str(instructions), progress)
         except (Stopped, JournalError) as exc:  # the scope around it has ended, or its journal cannot be used
             return {"error": short(str(exc), HEAD // 2)}
-
-    def _check_options(self) -> None:
-        """Have a mistake found now, not when the agent calls: a run that is cancelled asks nothing."""
-        budgets = {"budget" if each.unit == "usd" else "token_budget": each.budget.limit for each in self._purses}
-        self._map([], **self._options, **budgets).cancel()
 
     def _wrong(self, prompts: object, instructions: object, rest: object) -> str:
         """What is wrong with these arguments, and what would be right; empty if nothing is."""
@@ -201,9 +199,10 @@ class FanOutTool:
     async def _ask(self, prompts: Sequence[str], instructions: str, progress: Progress) -> Entry:
         said = "\n\n".join(filter(None, [self._instructions, instructions]))
         options = {**self._options, "progress": progress} | ({"instructions": said} if said else {})
-        async with opened(NAME, self._runs.lane, weight=1.0, rank=None, max_concurrency=None, purses=self._purses):
-            report = await self._map(prompts, **options)
-            return self._report(report)
+        return self._report(await self._run(prompts, options))
+
+    def _run(self, prompts: Sequence[str], options: Mapping[str, Any]) -> Run[str]:
+        return self._runs.many(prompts, self._model, options, purses=self._purses)
 
     def _report(self, report: Report[Any]) -> Entry:
         entries = _entries(report)
@@ -221,11 +220,8 @@ class FanOutTool:
 
     def _left(self) -> Entry:
         """The least that is left of the budgets that a call would have to keep."""
-        scope = SCOPE.get()
-        around = [] if scope is None else scope.purses()
-        purses: list[Purse] = [*self._purses, *around, *self._runs.purses]
         left: dict[str, float] = {}
-        for purse in purses:
+        for purse in [*self._purses, *self._runs.purses()]:
             room = max(0.0, purse.budget.room)
             left[purse.unit] = min(left.get(purse.unit, room), room)
         figures = {unit: round(room, 6) if unit == "usd" else int(room) for unit, room in left.items()}

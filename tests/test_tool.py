@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 from support import FakeProvider, Simulate, consume
 
-from llm_fanout import ConfigError, Endpoint, FanOut, tool
+from llm_fanout import ConfigError, Endpoint, FanOut, Run, tool
 from llm_fanout.errors import JournalError
 from llm_fanout.providers import Reply, Request
 from llm_fanout.spending import Usage
@@ -87,12 +87,13 @@ def test_an_answer_cut_by_its_max_tokens_is_called_incomplete(
 def test_instructions_of_the_agent_follow_those_of_its_maker(
     simulate: Simulate[Any], fan_of: FanOf, provider: FakeProvider
 ) -> None:
-    """Both are the system message; where neither says anything there is none."""
+    """Both are the system message; where neither says anything there is none. The client's are those of its maker, too."""
     asked(simulate, fan_out_tool(fan_of(), instructions="Be kind."), (["a"], "Be brief."), (["b"],))
     asked(simulate, fan_out_tool(fan_of()), (["c"], "Be brief."), (["d"],))
+    asked(simulate, fan_out_tool(fan_of(instructions="Be true.")), (["e"], "Be brief."))
 
     said = [[each["content"] for each in body["messages"][:-1]] for body in provider.bodies]
-    assert said == [["Be kind.\n\nBe brief."], ["Be kind."], ["Be brief."], []]
+    assert said == [["Be kind.\n\nBe brief."], ["Be kind."], ["Be brief."], [], ["Be true.\n\nBe brief."]]
 
 
 def test_options_reach_the_calls(simulate: Simulate[Any], fan_of: FanOf, provider: FakeProvider) -> None:
@@ -301,11 +302,15 @@ def test_a_deadline_ends_a_call_with_what_it_has(simulate: Simulate[Any], fan_of
 def test_a_call_gives_up_as_one_call_does(simulate: Simulate[Any], fan_of: FanOf, provider: FakeProvider) -> None:
     """An agent wants an answer or an error: after five minutes of refusals it gets the error, unless its maker says
     otherwise."""
-    provider.answers = [(429, {"Retry-After": "200"}, b"")] * 2
+    refused = [(429, {"Retry-After": "200"}, b"")] * 2
 
+    provider.answers = list(refused)
     [report] = asked(simulate, fan_out_tool(fan_of()), (["a"],))
+    provider.answers = list(refused)
+    [patient] = asked(simulate, fan_out_tool(fan_of(retry_for=1_000)), (["a"],))
 
     assert report["results"][0]["error"] == "rate_limited"
+    assert patient["results"][0]["answer"] == "a"
 
 
 def test_cancelling_a_call_cancels_its_calls(simulate: Simulate[Any], fan_of: FanOf, provider: FakeProvider) -> None:
@@ -345,7 +350,8 @@ def test_a_broken_journal_is_answered(simulate: Simulate[Any], fan_of: FanOf, mo
     fan = fan_of()
     ask = fan_out_tool(fan)
 
-    async def broken(self: object) -> None:
+    async def broken(self: Run[str]) -> None:
+        self.cancel()
         raise JournalError("the disk is full")
 
     async def agent() -> dict[str, str]:

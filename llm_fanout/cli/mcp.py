@@ -89,8 +89,8 @@ def mcp(  # noqa: PLR0917  # the parameters are the command's options
 
         limits = Limits(**given(rpm=rpm, tpm=tpm, max_concurrency=max_concurrency))
         fan = FanOut(endpoint_of(model, base_url, sim, stack), limits=limits)
-        serving = _served(fan, bounds, options, most_prompts=most_prompts, most_characters=most_characters)
-        raise typer.Exit(_run(serving))
+        sizes = (most_prompts, most_characters)
+        raise typer.Exit(_run(_served(fan, bounds, options, sizes)))
 
 
 def _check_extra() -> None:
@@ -108,13 +108,14 @@ def _run(serving: Coroutine[Any, Any, None]) -> int:
         raise ConfigError(str(exc)) from exc
 
 
-async def _served(fan: FanOut, bounds: dict[str, Any], options: dict[str, Any], **sizes: int) -> None:
+async def _served(fan: FanOut, bounds: dict[str, Any], options: dict[str, Any], sizes: tuple[int, int]) -> None:
     """Serve until standard input ends."""
     from ..tool import FanOutTool
     from .serving import serve
 
     async with fan, fan.scope("mcp", **bounds) as scope:
-        tool = FanOutTool(fan, (), options=options, **sizes)  # the budget is the scope's, so that its journal keeps it
+        # The budget is the scope's, so that its journal keeps it.
+        tool = FanOutTool(fan, (), most_prompts=sizes[0], most_characters=sizes[1], options=options)
         await serve(tool, scope)
 
 

@@ -55,7 +55,7 @@ class Runs:
         self.lane = Lane(max_concurrency=calls_at_once(self.routes.own))
         self._calls = Lane(self.lane)  # single calls: one line, beside those of its runs
         self._options = options
-        self.purses = purses
+        self._purses = purses
         self._shared = SharedHere()
         self._hedging = HedgingHere()  # for single calls: each run has its own
         self._runs: WeakSet[Run[Any]] = WeakSet()
@@ -82,6 +82,7 @@ class Runs:
         options: Mapping[str, Any],
         *,
         lane: Lane | None = None,
+        purses: Sequence[Purse] = (),
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
@@ -95,6 +96,7 @@ class Runs:
             model: Another model than the client's own.
             options: All of them, checked.
             lane: Whose share it uses, by default one more of the scope.
+            purses: Budgets that it has to keep besides its own, its scopes' and the client's.
             schema: What the answers have to fit, if anything.
             api: What they are asked through, where that is not the endpoint's to say.
             tell: Gets the pieces of streamed answers.
@@ -103,8 +105,8 @@ class Runs:
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self.purses]
-        budgets = Budgets(purses) if purses else None
+        kept = [*own, *purses, *self.purses()]
+        budgets = Budgets(kept) if kept else None
         plans = Plans(
             self.routes,
             model,
@@ -141,6 +143,11 @@ class Runs:
             scope.enter(run)
         self._runs.add(run)
         return run
+
+    def purses(self) -> list[Purse]:
+        """The budgets that whatever is asked here and now has to keep: those of the scopes around, and the client's."""
+        scope = SCOPE.get()
+        return [*([] if scope is None else scope.purses()), *self._purses]
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
