@@ -83,6 +83,7 @@ class Runs:
         options: Mapping[str, Any],
         *,
         lane: Lane | None = None,
+        purses: Sequence[Purse] = (),
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
@@ -96,6 +97,7 @@ class Runs:
             model: Another model than the client's own.
             options: All of them, checked.
             lane: Whose share it uses, by default one more of the scope.
+            purses: Budgets that it has to keep besides its own, its scopes' and the client's.
             schema: What the answers have to fit, if anything.
             api: What they are asked through, where that is not the endpoint's to say.
             tell: Gets the pieces of streamed answers.
@@ -104,8 +106,8 @@ class Runs:
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
-        budgets = Budgets(purses) if purses else None
+        kept = [*own, *purses, *self.purses()]
+        budgets = Budgets(kept) if kept else None
         plans = Plans(
             self.routes,
             model,
@@ -143,6 +145,11 @@ class Runs:
             scope.enter(run)
         self._runs.add(run)
         return run
+
+    def purses(self) -> list[Purse]:
+        """The budgets that whatever is asked here and now has to keep: those of the scopes around, and the client's."""
+        scope = SCOPE.get()
+        return [*([] if scope is None else scope.purses()), *self._purses]
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
