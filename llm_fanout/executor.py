@@ -192,6 +192,7 @@ class _FunctionCall(Generic[R]):
 
     rank: int = DEFAULT
     hedge: float = 0.0
+    is_first = False
 
     def __init__(
         self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object

@@ -57,6 +57,9 @@ class Host(Protocol):
 class Passage(Protocol[T]):
     """Where calls come from, and go on to."""
 
+    def begun(self, call: Call[T]) -> None:
+        """The answer to `call` has begun."""
+
     def extend(self, call: Call[T]) -> bool:
         """Whether another try of `call` can be paid for."""
 
@@ -153,6 +156,8 @@ class UnderWay(Generic[T]):
             self.parked -= 1
         if tally.in_flight >= len(self._jobs) - self.parked:
             self._host.idle()
+        if call.work.hedge or call.work.is_first:
+            call.work.begun = partial(self._begun, call, None)
         if call.work.hedge:
             self._watch(call, attempt)
         context = self._context.copy()
@@ -293,16 +298,15 @@ class UnderWay(Generic[T]):
         """Have `call` copied if it takes too long."""
         if self._hedging is None:
             self._hedging = Hedging() if self._terms.hedging is None else self._terms.hedging.here()
-        call.work.begun = partial(self._begun, call, None)
         self._hedging.began(call, attempt.job.source, attempt.started_at)
 
     def _begun(self, call: Call[T], copy: Copy[T] | None) -> None:
         """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
-        assert self._hedging is not None
-        if copy is None:
-            self._hedging.answered(call)
-        else:
+        self._passage.begun(call)
+        if copy is not None:
             copy.counts = True
+        elif self._hedging is not None:
+            self._hedging.answered(call)
         winner = self._jobs[call] if copy is None else copy.job
         losers = [job for job in self._jobs_of(call) if job is not winner]
         if losers:

@@ -61,6 +61,10 @@ class Work(Protocol[T_co]):
         """The share of calls like it of which a second copy may be sent; if it is not 0, it is `Hedged`."""
 
     @property
+    def is_first(self) -> bool:
+        """Whether others wait for the beginning of its answer; if so, it is `Begun`."""
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that one attempt may take; None for no bound."""
 
@@ -85,14 +89,18 @@ class Repeatable(Protocol[T_co]):
         """The item's Result, from the fields of one of identical work; None if that cannot be used here."""
 
 
-class Hedged(Protocol[T_co]):
-    """Work of which a second copy may be tried at the same time.
+class Begun(Protocol):
+    """Work whose answer is heard of as soon as it begins.
 
     Attributes:
-        begun: Called when its answer has begun, if that can be told before its end.
+        begun: Called then, if that can be told before its end.
     """
 
     begun: Callable[[], object] | None
+
+
+class Hedged(Begun, Protocol[T_co]):
+    """Work of which a second copy may be tried at the same time."""
 
     def twin(self) -> Work[T_co]:
         """Its copy; what that uses up is in the books of both."""

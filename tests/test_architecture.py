@@ -51,10 +51,11 @@ ROWS = {
         "till",
         "underway",
         "vigil",
+        "warmup",
         "work",
     ),
     3: ("llm", "providers"),
-    4: ("__main__", "acceptance", "cli", "pytest_plugin", "report", "rows", "sim", "testing"),
+    4: ("__main__", "acceptance", "cli", "excerpts", "pytest_plugin", "report", "rows", "sim", "testing", "tool"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 PURE = {"__future__", "collections", "dataclasses", "enum", "heapq", "math", "re", "typing", "weakref"}

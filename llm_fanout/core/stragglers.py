@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from itertools import chain
 from math import inf
 
 from ..spread import bucket_of, least_of
@@ -99,7 +98,8 @@ class Stragglers:
     def _estimate(self, now: float) -> float:
         """The seconds after which a call is a straggler; `inf` if that cannot be told yet."""
         unanswered = self._cut.copy()
-        unanswered.update(bucket_of(now - began) for began in chain(self._waiting.values(), self._copied.values()))
+        for under_way in (self._waiting, self._copied):
+            unanswered.update([bucket_of(now - began) for began in under_way.values()])
         longer = self._answered.total() + unanswered.total()
         left, usual = 1.0, inf
         for bucket in sorted({*self._answered, *unanswered}):

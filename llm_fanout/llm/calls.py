@@ -28,6 +28,7 @@ from .digest import Frame
 from .heard import Begun, Heard
 from .lengths import Named, named_in
 from .plan import Plan, Route
+from .prefix import prefix_of
 from .prompt import Prompt, messages_of, plain_content
 from .reactions import Flaw
 from .worst import Bill, Worst, most_input
@@ -55,6 +56,7 @@ class PromptCall:
     _bill: Bill | None = None  # where there is a budget
     _twin_of: PromptCall | None = None  # which has the books of both
     begun: Begun | None = None  # called when an answer has begun that is streamed
+    is_first = False  # whether others wait for that: then it is streamed
 
     def __init__(self, prompt: Prompt, id: str | int, plan: Plan) -> None:
         self.prompt = prompt
@@ -77,6 +79,11 @@ class PromptCall:
         twin._route = twin._heard = twin._provider = twin.begun = None
         twin._twin_of = self._books
         return twin
+
+    @property
+    def prefix(self) -> bytes | None:
+        """What tells its beginning from others, if that is long enough for a provider's cache."""
+        return None if self._plan.api == "embeddings" else prefix_of(self._asked, self._plan.frame)
 
     @property
     def _books(self) -> PromptCall:
@@ -251,6 +258,8 @@ class PromptCall:
             request = replace(request, model=model)
         if request.schema is not None and not route.takes_schemas:
             request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
+        if self.is_first and not request.stream:
+            request = replace(request, stream=True)
         return request
 
     def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:

@@ -118,6 +118,10 @@ class RunOptions(CallOptions, total=False):
         total: How many prompts will come, for the bar, where the source cannot tell.
         stream: Whether answers are read as streams: it shows the time to the first token and between tokens
             (`Result.ttft`, `Result.inter_token`), notices an answer that stalls, and keeps what came of one that was cut.
+        warm_first: Whether of prompts that begin alike with 1,024 tokens or more (`instructions`, tools, all messages but
+            the last; or where that is less, the first 4,096 characters of the last one) one is asked first, and the rest
+            when its answer begins: then the provider has it in its cache, where it costs a fraction
+            (`Summary.usage.cached_tokens`, `Summary.saved`). To Anthropic the beginning is marked as one to be cached.
         journal: The path of a file, or a `llm_fanout.journal.Journal`, in which each answer is before anybody sees it. The
             same call again, with the same journal, goes on where the last one ended, however that was: what it has an answer
             to is not asked again (`Result.source` says "journal"). One run at a time may use it. A scope has its own, for
@@ -138,6 +142,7 @@ class RunOptions(CallOptions, total=False):
 
     deadline: float | datetime
     stream: bool
+    warm_first: bool
     progress: Progress
     total: int
     journal: str | os.PathLike[str] | Journal
@@ -262,6 +267,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "budget": ("USD, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # a number
     "token_budget": ("tokens, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # too
     "hedge": ("a share, from 0 (none) to below 1", lambda value: is_number(value) and 0 <= value < 1),  # type: ignore[operator]
+    "warm_first": ("True or False", lambda value: isinstance(value, bool)),
     "dedupe": ("True or False", lambda value: isinstance(value, bool)),
 }
 
@@ -327,6 +333,7 @@ class Settings:
     fallbacks: tuple[str | Endpoint, ...]
     stream: bool
     hedge: float
+    warm_first: bool
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -340,6 +347,7 @@ class Settings:
             fallbacks=tuple(options.get("fallbacks") or ()),
             stream=bool(options.get("stream")),
             hedge=options.get("hedge") or 0.0,
+            warm_first=bool(options.get("warm_first")),
         )
 
 

@@ -18,6 +18,7 @@ from ..run import Run, leave_all
 from ..scope import SCOPE
 from ..sharing import SharedHere
 from ..tally import Totals
+from ..warmup import WarmUp
 from ..work import Terms
 from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
@@ -82,6 +83,7 @@ class Runs:
         options: Mapping[str, Any],
         *,
         lane: Lane | None = None,
+        purses: Sequence[Purse] = (),
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
@@ -95,6 +97,7 @@ class Runs:
             model: Another model than the client's own.
             options: All of them, checked.
             lane: Whose share it uses, by default one more of the scope.
+            purses: Budgets that it has to keep besides its own, its scopes' and the client's.
             schema: What the answers have to fit, if anything.
             api: What they are asked through, where that is not the endpoint's to say.
             tell: Gets the pieces of streamed answers.
@@ -103,8 +106,8 @@ class Runs:
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
-        budgets = Budgets(purses) if purses else None
+        kept = [*own, *purses, *self.purses()]
+        budgets = Budgets(kept) if kept else None
         plans = Plans(
             self.routes,
             model,
@@ -133,6 +136,7 @@ class Runs:
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
             budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
+            gate=WarmUp() if options.get("warm_first") else None,
             hedging=hedging,
         )
         run: Run[Any] = Run(
@@ -142,6 +146,11 @@ class Runs:
             scope.enter(run)
         self._runs.add(run)
         return run
+
+    def purses(self) -> list[Purse]:
+        """The budgets that whatever is asked here and now has to keep: those of the scopes around, and the client's."""
+        scope = SCOPE.get()
+        return [*([] if scope is None else scope.purses()), *self._purses]
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""
