@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+from ..core.folding import Folding
 from ..core.lanes import rank_of
 from ..core.stated import Limits
 from ..journal import Journal
@@ -20,6 +21,7 @@ from ..summary import Summary
 from .endpoint import Endpoint
 from .estimate import Forecast
 from .live_limits import LiveLimits
+from .plans import Plans
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -31,6 +33,7 @@ from .prompt import (
     check_options,
 )
 from .race import Accept, any_answer, first_accepted, starters
+from .reduce import Reduction, check_parts, weigh_by
 from .routes import NO_LIMITS, own_endpoints
 from .runs import Runs, purses_stated
 from .sources import check_at_hand, check_source
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     Promptable = str | Sequence[Message] | Prompt
     Source = Iterable[Promptable] | AsyncIterable[Promptable]
     M = TypeVar("M", bound=BaseModel)
+    U = TypeVar("U")
 
 
 class FanOut:
@@ -390,6 +394,85 @@ class FanOut:
             supply, ballot_of(prompt), votes=votes, lead=lead, key=key or (stripped if schema is None else written)
         )
         return await poll.take(self._runs.many(supply, model, self._runs.impatient(options), schema=schema))
+
+    @overload
+    async def reduce(
+        self,
+        parts: Run[U] | Iterable[U],
+        join: Callable[[Sequence[U | str]], Promptable],
+        *,
+        context: int,
+        response_format: None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def reduce(
+        self,
+        parts: Run[M] | Iterable[M],
+        join: Callable[[Sequence[M]], Promptable],
+        *,
+        context: int,
+        response_format: type[M],
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[M]: ...
+    async def reduce(
+        self,
+        parts: Run[Any] | Iterable[Any],
+        join: Callable[[Sequence[Any]], Promptable],
+        *,
+        context: int,
+        response_format: type[M] | None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[Any]:
+        """Join values until there is one, in a tree as deep as it takes: the Result of the last call.
+
+        Neighbours are joined, in their order, as many as fit into `context`; then what came of them. Joining begins while
+        the parts still come. Which are joined is decided by their sizes alone, so the same again, with a journal, asks
+        nothing that was answered. What all calls used is in `FanOut.summary`; the Result has the last one's own.
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut
+            >>> def join(notes):
+            ...     return "Merge these notes: " + " ".join(notes)
+            >>> async def main() -> int:
+            ...     async with FanOut("sim/demo", max_tokens=20) as fan:
+            ...         notes = fan.map(f"Summarise page {number}." for number in range(30))
+            ...         result = await fan.reduce(notes, join, context=150)
+            ...         return result.ok, fan.summary.done > 32
+            >>> asyncio.run(main())
+            (True, True)
+
+        If a part or a join fails, no more is joined, the calls under way and the run of the parts go on to their end, and
+        the Result has a Stopped of kind "skipped" that names what failed. If it cannot be done within `context`, the Result
+        has a Rejected of kind "too_large" with the sizes. Of no parts, it has one of kind "invalid".
+
+        Args:
+            parts: A run, `fan.map(...)`, which is consumed in input order, or the values themselves.
+            join: Makes one prompt of values, neighbours in their order; also called to measure them, so with the same values
+                it must give the same. What it raises is passed on when all calls were cancelled.
+            context: Tokens that a prompt, its instructions, and `max_tokens` where it is said, may have together, by our own
+                estimate (see `estimate`): some tenths less than the model's window.
+            response_format: A pydantic model that every answer has to fit, like the parts; see `map`.
+            model: Another model than the client's.
+            options: See `llm_fanout.llm.prompt.RunOptions`. They are those of the joins: a journal here is another file than
+                that of the parts' run, and both may use the one of a scope.
+
+        Raises:
+            ConfigError: `context` is less than 1, there are no parts to go through, `join` gives no prompt, or as for `map`.
+            RunFailed: The run of the parts is broken, or that of the joins; see `map`.
+            Stopped: The scope in which it was made has ended.
+        """
+        check_options(options, RUN_OPTIONS)
+        check_parts(parts, context)
+        schema = None if response_format is None else Schema.of(response_format)
+        stated = {**self._options, **options}
+        plans = Plans(self._runs.routes, model, stated, schema=schema)
+        supply = Supply()
+        run = self._runs.many(supply, model, stated, schema=schema)
+        return await Reduction(parts, Folding(weigh_by(join, plans), context), run, supply).result()
 
     def scope(
         self,
