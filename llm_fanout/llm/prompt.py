@@ -266,7 +266,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 
 # Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
-    "n": "ask once per answer: one prompt, one Result",
+    "n": "ask once per answer: one prompt, one Result; `fan.vote(prompt, votes=n)` takes the most frequent answer",
     "stream": "a single answer is streamed by `fan.stream(prompt)`, all of a run by `fan.map(..., stream=True)`",
     "messages": "hand the messages in as the prompt",
     "system": "say instructions=",

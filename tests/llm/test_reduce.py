@@ -505,6 +505,28 @@ async def test_an_executors_results_may_be_reduced() -> None:
     assert result.value == value(0, 19)
 
 
+async def test_a_book_of_chapters_of_pages() -> None:
+    """Reduces of maps side by side, and one over what came of them: nested awaits, on one quota."""
+
+    def merge(parts: Sequence[str]) -> str:
+        return "Merge these notes:\n\n" + "\n\n".join(parts)
+
+    chapters = {name: [f"page {number} of {name}" for number in range(25)] for name in ("one", "two", "three")}
+    with Box(SimConfig(latency=0.01, jitter=0.0, answer_tokens=20)) as box:
+        async with FanOut("sim/x", base_url=box.url, limits=Limits(max_concurrency=20), max_tokens=20) as fan:
+            glossary = (await fan.call("List the terms:\n" + "\n".join(chapters["one"]))).value
+
+            async def one(pages: list[str]) -> str:
+                return (await fan.reduce(fan.map(pages, instructions=glossary), merge, context=150)).value
+
+            whole = await fan.reduce(await asyncio.gather(*map(one, chapters.values())), merge, context=150)
+            summary = fan.summary
+
+    assert whole.ok
+    assert (summary.failed, summary.in_flight) == (0, 0)
+    assert summary.done > 1 + 75 + 3 * 5
+
+
 async def test_reduce_over_sockets() -> None:
     """A map with failures on its way and its reduce share one quota in the box: every call counts once."""
     with Box(SimConfig(latency=0.01, jitter=0.0, answer_tokens=20)) as box:
