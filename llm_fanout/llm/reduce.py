@@ -80,8 +80,6 @@ class Reduction:
                 if task.done():
                     task.result()
         finally:
-            self._run.cancel()  # a task that is cancelled before its first step has not begun its run
-            self._end_parts("its reduce has ended")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -134,8 +132,8 @@ class Reduction:
         """The run of the joins has ended, by itself or by a bound of its own."""
         if stopped is not None:
             self._fail(stopped)
-            if stopped.kind == "deadline":
-                self._end_parts("the deadline of its reduce has passed")
+            if stopped.kind == "deadline" and isinstance(self._parts, Run):
+                self._parts.cancel("the deadline of its reduce has passed")
         self._supply.close()
 
     def _go_on(self, step: Callable[[], list[Question[Prompt]]]) -> None:
@@ -166,7 +164,3 @@ class Reduction:
             self._outcome = refused(0, None, error)
             self._run.wind_down(error.message)
             self._supply.close()
-
-    def _end_parts(self, why: str) -> None:
-        if isinstance(self._parts, Run):
-            self._parts.cancel(why)

@@ -64,4 +64,3 @@ async def answers(run: Run[T], *, in_order: bool = False) -> AsyncIterator[Async
     finally:
         # Else the generator would be closed when it is collected, by a task that nobody waits for.
         await cast("AsyncGenerator[Result[T], None]", results).aclose()
-        await run.leave()  # what was never begun

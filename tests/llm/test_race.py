@@ -33,6 +33,7 @@ def race(simulate: Simulate[Any], *prompts: str | Prompt, **options: Any) -> tup
         async with provider.fan() as fan:
             result = await fan.race(prompts, **options)
             took = loop.time() - began
+            await asyncio.sleep(0)  # what is left behind to be tidied up begins now
             assert (provider.running, quota_of(fan).slots.in_use, len(asyncio.all_tasks())) == (0, 0, 1)
             assert fan.summary.done == len(prompts)
         return result, took

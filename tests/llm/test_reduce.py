@@ -357,17 +357,16 @@ def test_a_budget_of_the_joins_is_kept(simulate: Simulate[Any]) -> None:
     assert len(reduced.asked) - len(reduced.joins) == 60
 
 
-def test_parts_wait_while_joins_are_slow(simulate: Simulate[Any]) -> None:
-    """Of a long list only so much is read as the joins have use for: memory stays bounded."""
-    most = 0
-    read = 0
+@pytest.mark.parametrize("mapped", [False, True])
+def test_parts_wait_while_joins_are_slow(simulate: Simulate[Any], mapped: bool) -> None:
+    """Of a long source only so much is read as the joins have use for: memory stays bounded."""
+    most = read = joined = 0
 
     async def slow(text: str) -> str:
-        nonlocal most
-        most = max(most, read - 3 * len(provider.asked))
+        nonlocal most, joined
+        joined += 1
+        most = max(most, read - 3 * joined)
         return merged(await after(5.0, text))
-
-    provider = Scripted(slow)
 
     def values() -> Iterator[str]:
         nonlocal read
@@ -376,11 +375,38 @@ def test_parts_wait_while_joins_are_slow(simulate: Simulate[Any]) -> None:
             yield value(page, page)
 
     async def main() -> Result[str]:
-        async with provider.fan(Limits(max_concurrency=4, adapt=False)) as fan:
-            return await fan.reduce(values(), join, context=60)
+        joins = Endpoint("mine/slow", provider=Scripted(slow), limits=Limits(max_concurrency=4, adapt=False))
+        async with Scripted(answer).fan(Limits(max_concurrency=10, adapt=False)) as fan:
+            return await fan.reduce(fan.map(values()) if mapped else values(), join, context=60, model=joins)
 
     assert simulate(main).value == value(0, 2_999)
-    assert most <= 60
+    assert most <= 100
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_who_waits_to_read_on_is_told_of_a_failure(simulate: Simulate[Any], mapped: bool) -> None:
+    """Nobody pulls any more what parts would be turned into: a list is left alone then, and a map read to its end."""
+    prompts = pages(300)
+    prompts[0] += " bad"
+    reduced = reduce(simulate, prompts, mapped=mapped, limits=Limits(max_concurrency=1, adapt=False))
+
+    assert "join 0 of level 0 failed" in str(reduced.result.error)
+    assert len(reduced.asked) - len(reduced.joins) == (300 if mapped else 0)
+    assert len(reduced.joins) <= 2  # the slot is free a moment before the failure is seen
+
+
+async def test_others_have_their_turns_while_parts_are_sized() -> None:
+    """A long list whose parts all fit holds the event loop up for one part at a time."""
+    turns: list[int] = []
+
+    def values() -> Iterator[str]:
+        for page in range(50):
+            asyncio.get_running_loop().call_soon(turns.append, page)
+            assert turns == list(range(page))
+            yield value(page, page)
+
+    async with Scripted(lambda text: after(0, merged(text))).fan() as fan:
+        assert (await fan.reduce(values(), join, context=10_000)).ok
 
 
 class Note(BaseModel):
