@@ -115,6 +115,27 @@ def test_a_race_under_a_budget_gives_back_what_the_losers_held(simulate: Simulat
     assert simulate(main) == [True, True, True]
 
 
+def test_the_clean_up_of_the_others_is_awaited(simulate: Simulate[Any]) -> None:
+    """A provider that takes two seconds to end a call: the race is over when it has."""
+    tidied: list[str] = []
+
+    async def tidy(text: str) -> str:
+        try:
+            return await answer(text)
+        except asyncio.CancelledError:
+            await asyncio.sleep(2)
+            tidied.append(text)
+            raise
+
+    async def main() -> tuple[str, list[str], float]:
+        began = asyncio.get_running_loop().time()
+        async with Scripted(tidy).fan() as fan:
+            result = await fan.race(["slow 5", "fast 1"])
+            return result.value, list(tidied), asyncio.get_running_loop().time() - began
+
+    assert simulate(main) == ("fast", ["slow 5"], 3.0)
+
+
 def test_a_narrow_quota_asks_one_after_another(simulate: Simulate[Any]) -> None:
     """With one slot nothing locks up: what never began when the first has won is not asked."""
     provider = Scripted(answer)
