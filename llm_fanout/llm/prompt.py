@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..core.checks import is_number
+from ..core.checks import is_count, is_number, is_whole
 from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
 from ..errors import ConfigError
@@ -245,24 +245,16 @@ def _is_finite(value: object) -> bool:
     return is_number(value) and isfinite(value)  # type: ignore[arg-type]  # it is a number
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return _is_whole(value) and value >= 1  # type: ignore[operator]  # it is a number
-
-
 # What a parameter must be to be sent at all. Its range is the provider's to say: it differs from model to model.
 FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "temperature": ("a number", _is_finite),
     "top_p": ("a number", _is_finite),
     "frequency_penalty": ("a number", _is_finite),
     "presence_penalty": ("a number", _is_finite),
-    "seed": ("a whole number", _is_whole),
-    "top_logprobs": ("a whole number", _is_whole),
-    "max_tokens": ("a whole number >= 1", _is_count),
-    "max_completion_tokens": ("a whole number >= 1", _is_count),
+    "seed": ("a whole number", is_whole),
+    "top_logprobs": ("a whole number", is_whole),
+    "max_tokens": ("a whole number >= 1", is_count),
+    "max_completion_tokens": ("a whole number >= 1", is_count),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
     "budget": ("USD, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # a number
     "token_budget": ("tokens, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # too
@@ -274,7 +266,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 
 # Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
-    "n": "ask once per answer: one prompt, one Result",
+    "n": "ask once per answer: one prompt, one Result; `fan.vote(prompt, votes=n)` takes the most frequent answer",
     "stream": "a single answer is streamed by `fan.stream(prompt)`, all of a run by `fan.map(..., stream=True)`",
     "messages": "hand the messages in as the prompt",
     "system": "say instructions=",

@@ -72,9 +72,13 @@ class Runs:
     ) -> Run[Any]:
         """A run of one call."""
         scope = SCOPE.get()
-        patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
         lane = self._calls if scope is None else scope.calls
+        patience = self.impatient(options)
         return self.many([prompt_of(prompt)], model, patience, lane=lane, schema=schema, tell=tell, hedging=self._hedging)
+
+    def impatient(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """These options and the client's, for calls whose answers somebody waits for."""
+        return {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
 
     def many(
         self,
