@@ -35,6 +35,7 @@ ROWS = {
         "loops",
         "memory",
         "nesting",
+        "notes",
         "openings",
         "passage",
         "progress",
