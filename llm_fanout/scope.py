@@ -50,6 +50,7 @@ class Scope:
         self._journal = journal
         self._runs: WeakSet[Run[Any]] = WeakSet()
         self._left = False
+        self._noted: Stopped | None = None
 
     @property
     def summary(self) -> Summary:
@@ -91,6 +92,10 @@ class Scope:
                 run.cancel()  # nobody will get it
                 raise Stopped(f"scope {each.name!r} has ended; call within its `async with`", kind="cancelled")
         self._runs.add(run)
+
+    def note(self, error: Stopped) -> None:
+        """`error` is raised into what runs inside, by way of code that is not ours."""
+        self._noted = error
 
     def path(self) -> Iterator[Scope]:
         """It and the scopes around it, innermost first."""
