@@ -134,8 +134,10 @@ class AsyncTransport(AsyncBaseTransport):
 
     def _other(self, library: str, proxy: str | None) -> PerLoop[Any]:
         """What carries calls that are none of ours."""
-        make = partial(sys.modules[library].AsyncHTTPTransport, verify=trust(), proxy=proxy)
-        return self._others.setdefault((library, proxy), PerLoop(make))
+        if (library, proxy) not in self._others:
+            make = partial(sys.modules[library].AsyncHTTPTransport, verify=trust(), proxy=proxy)
+            self._others[library, proxy] = PerLoop(make)
+        return self._others[library, proxy]
 
 
 class Transport(BaseTransport):

@@ -67,7 +67,7 @@ class Relay:
 
     async def ask(self, request: Request, timeouts: Timeouts, heard: Heard) -> Outcome:
         """POST once."""
-        self.last = None
+        self.last, self.is_told = None, False
         sent = self.sent
         try:
             answer = await self._wire.send(sent.url, sent.headers, sent.body_for(request), timeouts, self._proxy)
@@ -104,7 +104,7 @@ class Relay:
 
         watched = _Watched(self.sent.form.assembler(), begin, tell_end)
         outcome = await listen(answer, self.sent.form, silence, heard, chunks=pipe.fill(answer.chunks), assembler=watched)
-        if self.stream is None:
+        if self.stream is None and self.is_told:
             self.last = head, pipe.taken()
         return outcome
 
