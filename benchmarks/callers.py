@@ -152,6 +152,23 @@ class OpenAIOverAiohttp(OpenAI):
         return DefaultAioHttpClient()
 
 
+class DropIn(OpenAI):
+    """The SDK's client over our transport; a quota that is stated and never reached."""
+
+    def http(self) -> Any:
+        return over_ours(self)
+
+
+def over_ours(caller: Caller) -> Any:
+    """An HTTP client for the SDK, whose calls are those of a client of ours."""
+    from llm_fanout import Endpoint, FanOut, Limits
+
+    endpoint = Endpoint("openai/x", base_url=caller.url, api_key=KEY)
+    fan = FanOut(endpoint, limits=Limits(max_concurrency=caller.width, **NEVER_WAITS))
+    caller.closing.push_async_exit(fan)
+    return fan.http_client()
+
+
 class Ours(Caller):
     """`map`, awaited, the text of every Result read; a quota that is stated and never reached."""
 

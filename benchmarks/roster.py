@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .callers import Aiohttp, Caller, Floor, OpenAI, OpenAIOverAiohttp, Ours, OursGeneral, OursIterated, OursResponse
+from .callers import Aiohttp, Caller, DropIn, Floor, OpenAI, OpenAIOverAiohttp, Ours, OursGeneral, OursIterated, OursResponse
 from .peers import AsyncBatchLLMCaller, LangChainCaller, LiteLLMCaller, LmDelugeCaller
-from .streams import AiohttpStream, OpenAIStream, OursStream
+from .streams import AiohttpStream, DropInStream, OpenAIStream, OursStream
 
 CALLERS: dict[str, type[Caller]] = {
     "floor": Floor,
@@ -25,4 +25,10 @@ STREAMERS: dict[str, type[Caller]] = {
     "ours-stream": OursStream,
     "openai-stream": OpenAIStream,
 }
-ALL = {**CALLERS, **STREAMERS}
+DROP_INS: dict[str, type[Caller]] = {
+    "openai": OpenAI,
+    "drop-in": DropIn,
+    "openai-stream": OpenAIStream,
+    "drop-in-stream": DropInStream,
+}
+ALL = {**CALLERS, **STREAMERS, **DROP_INS}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from .callers import HEADERS, Aiohttp, OpenAI, Ours, body_of
+from .callers import HEADERS, Aiohttp, OpenAI, Ours, body_of, over_ours
 
 DATA, DONE = b"data: ", b"[DONE]"
 
@@ -34,6 +35,11 @@ class OpenAIStream(OpenAI):
         async for chunk in stream:
             pieces += [choice.delta.content or "" for choice in chunk.choices]
         return "".join(pieces)
+
+
+class DropInStream(OpenAIStream):
+    def http(self) -> Any:
+        return over_ours(self)
 
 
 class OursStream(Ours):

@@ -38,7 +38,11 @@ class QuotaKey:
     @classmethod
     def of(cls, base_url: str, api_key: str, name: str) -> QuotaKey:
         """The key for these; `name` is the model unless the account says otherwise."""
-        return cls(base_url.rstrip("/"), hashlib.sha256(api_key.encode()).hexdigest()[:16], name)
+        return cls(base_url.rstrip("/"), _digest(api_key), name)
+
+    def is_opened_by(self, other: QuotaKey) -> bool:
+        """Whether the credential of `other` is its own; one that is not known, for it changes, may be any."""
+        return self.credential in (other.credential, _digest(""))
 
     def reaches(self, other: QuotaKey, reach: Reach) -> bool:
         """Whether what closes one of them, and reaches that far, closes the other. A credential is one of its endpoint: what
@@ -46,6 +50,10 @@ class QuotaKey:
         if reach == "quota":
             return self == other
         return self.base_url == other.base_url and (reach == "endpoint" or self.credential == other.credential)
+
+
+def _digest(api_key: str) -> str:
+    return hashlib.sha256(api_key.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

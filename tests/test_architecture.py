@@ -54,7 +54,7 @@ ROWS = {
         "warmup",
         "work",
     ),
-    3: ("llm", "providers"),
+    3: ("llm", "providers", "transport"),
     4: ("__main__", "acceptance", "cli", "excerpts", "pytest_plugin", "report", "rows", "sim", "testing", "tool"),
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}

@@ -35,6 +35,7 @@ SCRIPTS = (
     "overhead",
     "quotas",
     "streaming",
+    "transport",
 )
 # The floor reads nothing but what nginx sends; peers are in environments of their own.
 HERE = [name for name, kind in ALL.items() if not kind.packages and name != "floor"]

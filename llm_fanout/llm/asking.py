@@ -62,8 +62,8 @@ class HttpProvider:
         try:
             answer = await self._lane.post(request, timeouts)
             try:
-                if request.stream and _is_stream(answer):
-                    return await self._listen(answer, timeouts.idle or STREAM_SILENCE, heard)
+                if request.stream and is_stream(answer):
+                    return await listen(answer, self._form, timeouts.idle or STREAM_SILENCE, heard)
                 return outcomes.of_answer(answer.status, answer.headers, await answer.read(), self._form)
             finally:
                 await answer.close()
@@ -73,20 +73,6 @@ class HttpProvider:
             return outcome
         except Exception as exc:  # whatever an HTTP library or an SDK raises: the table knows it, or says so
             return signals.of_exception(exc, partial=heard.text, first=heard.first_try)
-
-    async def _listen(self, answer: Answer, silence: float, heard: Heard) -> Outcome:
-        """Read a stream to its end; what was said before a failure is kept."""
-        assembler = self._form.assembler()
-        try:
-            await _follow(answer.chunks, assembler, silence, heard.hear)
-        except _Stalled:
-            return signals.stalled(silence, heard.text)
-        except ProviderError as exc:
-            return signals.of_event(answer.headers, exc.body, heard.text)
-        except ValueError as exc:
-            why = f"the stream broke off: {exc}"
-            return signals.unusable("truncated", why, status=answer.status, partial=heard.text)
-        return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), self._form, streamed=True)
 
 
 class FunctionProvider:
@@ -112,6 +98,38 @@ class FunctionProvider:
             message = f"the provider's function gave {type(answer).__name__}; it must give text or a Reply"
             return Outcome(error=Rejected(message, kind="exception"))
         return outcomes.of_reply(replace(answer, raw=b""))  # it is kept as it is: only we know how our bytes are read
+
+
+async def listen(
+    answer: Answer,
+    form: Format,
+    silence: float,
+    heard: Heard,
+    *,
+    chunks: AsyncIterator[bytes] | None = None,
+    assembler: Assembler | None = None,
+) -> Outcome:
+    """Read a stream to its end; what was said before a failure is kept.
+
+    Args:
+        answer: Whose body it is.
+        form: How it is read.
+        silence: Seconds without a sign of life after which it has stalled.
+        heard: Is told of each piece of text.
+        chunks: The body, if somebody else reads it, too.
+        assembler: Puts it together, by default as `form` says.
+    """
+    assembler = assembler or form.assembler()
+    try:
+        await _follow(chunks or answer.chunks, assembler, silence, heard.hear)
+    except _Stalled:
+        return signals.stalled(silence, heard.text)
+    except ProviderError as exc:
+        return signals.of_event(answer.headers, exc.body, heard.text)
+    except ValueError as exc:
+        why = f"the stream broke off: {exc}"
+        return signals.unusable("truncated", why, status=answer.status, partial=heard.text)
+    return outcomes.of_answer(answer.status, answer.headers, assembler.whole(), form, streamed=True)
 
 
 class _Stalled(Exception):
@@ -193,7 +211,7 @@ class _Watch:
 PING = "ping"  # Anthropic's sign of life; a stream of nothing else is no answer
 
 
-def _is_stream(answer: Answer) -> bool:
+def is_stream(answer: Answer) -> bool:
     """Whether it came as it was asked for: some servers answer as a whole, and errors always do."""
     return signals.is_success(answer.status) and "text/event-stream" in answer.headers.get("content-type", "").lower()
 

@@ -6,12 +6,13 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..core.stated import Limits
+from ..errors import ConfigError
 from ..loops import new_event_loop
 from ..results import Report
 from ..run import Run
@@ -82,6 +83,24 @@ def run_sync(run: Run[T]) -> Report[T]:
         raise
 
 
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives, done on the background loop in the context of the caller, who waits; an interrupt cancels it.
+
+    Raises:
+        ConfigError: The caller is on that loop itself, which would wait for ever.
+    """
+    thread = _thread()
+    if thread.is_here():
+        work.close()
+        raise ConfigError("this would wait for the event loop that it runs on; use the async client here")
+    future = asyncio.run_coroutine_threadsafe(work, thread.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # unless it is over, by what it raised itself
+        raise
+
+
 def _note_of(summary: Summary) -> str:
     """What the traceback of an interrupt says of the run."""
     done = summary.done - summary.not_done
@@ -102,6 +121,10 @@ class _LoopThread:
         self._thread = threading.Thread(target=self._main, args=(ready,), name="llm_fanout", daemon=True)
         self._thread.start()
         self.loop = ready.result()
+
+    def is_here(self) -> bool:
+        """Whether the code that asks runs on it."""
+        return threading.current_thread() is self._thread
 
     def stop(self) -> None:
         """End the loop in good order: tasks cancelled, connections closed."""

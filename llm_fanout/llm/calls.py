@@ -29,7 +29,7 @@ from .heard import Begun, Heard
 from .lengths import Named, named_in
 from .plan import Plan, Route
 from .prefix import prefix_of
-from .prompt import Prompt, messages_of, plain_content
+from .prompt import Prompt, plain_content
 from .reactions import Flaw
 from .worst import Bill, Worst, most_input
 
@@ -65,7 +65,7 @@ class PromptCall:
         self.retry = plan.settings.retry
         self.timeout = plan.settings.timeouts.total
         self._plan = plan
-        self._asked = self._request = plan.request_for(messages_of(prompt, plan.settings))
+        self._asked = self._request = plan.request_of(prompt)
         self.choices = plan.choices_for(self._asked)
 
     @property
@@ -96,7 +96,7 @@ class PromptCall:
         self._route = route = plan.route_on(quota)
         self._heard = heard = Heard(plan.tell, first_try=not self._failed, begun=self.begun)
         request = self._request_on(route)
-        provider = route.provider(plan.api)
+        provider = plan.provider_on(route)
         self._provider = provider
         bill = self._books._bill
         if bill is not None:

@@ -45,6 +45,8 @@ from .vote import Poll, Vote, ballot_of, check_votes, stripped, written
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from httpx2 import AsyncClient
+    from openai import AsyncOpenAI
     from openai.types.chat import ChatCompletionMessageParam as Message
     from pydantic import BaseModel
 
@@ -474,6 +476,26 @@ class FanOut:
         supply = Supply()
         run = self._runs.many(supply, model, stated, schema=schema)
         return await Reduction(parts, Folding(weigh_by(join, plans), context), run, supply).result()
+
+    def openai(self) -> AsyncOpenAI:
+        """An `AsyncOpenAI` with the address and the key of this client's (first) model, whose calls are calls of this
+        client: they obey the same limits, belong to the scope where they are made, and are paid from the same budgets, in
+        whatever framework it is used. See `llm_fanout.transport`.
+
+        Raises:
+            ConfigError: The model does not speak OpenAI's API.
+        """
+        from ..transport import openai
+
+        return openai(self)
+
+    def http_client(self) -> AsyncClient:
+        """An `httpx2.AsyncClient` for SDKs that take one (`http_client=`), whose calls are calls of this client: see
+        `llm_fanout.transport`, where transports are, too, for httpx, and for clients that do not await.
+        """
+        from ..transport import http_client
+
+        return http_client(self)
 
     def scope(
         self,

@@ -28,13 +28,15 @@ class Credential:
         secrets: What other headers say, which may hold a key as well: "Bearer sk-...".
 
     Attributes:
-        fixed: The headers that carry the key; None if it changes.
+        key: It; empty if it changes.
+        fixed: The headers that carry it; None if it changes.
 
     Raises:
         ConfigError: The key cannot be in a header.
     """
 
     def __init__(self, key: Key, whose: str, *, secrets: Iterable[str] = ()) -> None:
+        self.key = key if isinstance(key, str) else ""
         self._ask = None if isinstance(key, str) else key
         self._whose = whose
         self._others = [word for secret in secrets for word in secret.split()]

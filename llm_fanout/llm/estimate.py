@@ -33,7 +33,7 @@ from .endpoint import Endpoint
 from .plan import Route, Step
 from .plans import Plans
 from .prices import context_window
-from .prompt import Prompt, messages_of, prompt_of
+from .prompt import Prompt, prompt_of
 from .routes import Routes
 from .worst import most_input
 
@@ -114,7 +114,7 @@ class Forecast:
             Rejected: It needs more tokens than pass in a minute anywhere.
         """
         plan = self._plans.of(prompt)
-        request = plan.request_for(messages_of(prompt, plan.settings))
+        request = plan.request_of(prompt)
         source, cost = plan.choices_for(request)[0]
         step = next(step for step in plan.steps if step.source is source)
         answer = self._answer(step, request.max_tokens)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
+from weakref import finalize
 
 T = TypeVar("T")
 
@@ -25,6 +26,9 @@ class PerLoop(Generic[T]):
     def __init__(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._opened = opened
         self._open: dict[_Place, tuple[AsyncGenerator[T], T]] = {}
+        # So it is reachable until this is collected, and emptied only then: this may be a part of a circle (clients of SDKs
+        # are), and what is in there would be finalised in any order.
+        finalize(self, self._open.clear).atexit = False
 
     async def here(self) -> T:
         """The running loop's."""

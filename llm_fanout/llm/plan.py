@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ..core.job import ONE_REQUEST, Choice, Cost
 from ..core.quota import Quota
@@ -18,7 +18,10 @@ from .asking import Provider
 from .digest import Frame
 from .endpoint import Place
 from .heard import Tell
-from .prompt import Settings
+from .prompt import Prompt, Settings, messages_of
+
+if TYPE_CHECKING:
+    from .relay import Relay
 
 FIRST_GUESS = 500.0  # output tokens of a model that nobody has heard yet, where `max_tokens` does not say
 MEMORY = 20  # answers after which one more counts a twentieth
@@ -125,12 +128,26 @@ class Plan:
         api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
         is_priced: Whether there is a budget in USD: then all routes must have prices.
+        relay: What passes them on, if they were made elsewhere: then it says what is asked, and how long that may take.
 
     Attributes:
         frame: What tells its calls from others, besides their prompts.
     """
 
-    __slots__ = ("_lone", "api", "frame", "is_priced", "model", "rank", "schema", "settings", "steps", "stream", "tell")
+    __slots__ = (
+        "_lone",
+        "api",
+        "frame",
+        "is_priced",
+        "model",
+        "rank",
+        "relay",
+        "schema",
+        "settings",
+        "steps",
+        "stream",
+        "tell",
+    )
 
     def __init__(
         self,
@@ -142,9 +159,11 @@ class Plan:
         api: str | None = None,
         tell: Tell | None = None,
         is_priced: bool = False,
+        relay: Relay | None = None,
     ) -> None:
         self.steps = steps
-        self.settings = settings
+        self.settings = settings if relay is None else replace(settings, timeouts=relay.timeouts)
+        self.relay = relay
         self.rank = rank
         self.schema = schema
         self.api = api
@@ -167,10 +186,17 @@ class Plan:
         """All routes on which its calls may be asked."""
         return [route for step in self.steps for route in step.routes]
 
-    def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
-        """What is asked with these messages."""
+    def request_of(self, prompt: Prompt) -> Request:
+        """What is asked with `prompt`."""
+        if self.relay is not None:
+            return self.relay.sent.request
+        messages = messages_of(prompt, self.settings)
         shared = len(messages) - 1 if self.settings.warm_first else 0
         return Request(self.model, messages, self.settings.params, self.schema, self.stream, shared)
+
+    def provider_on(self, route: Route) -> Provider:
+        """Who answers there."""
+        return route.provider(self.api) if self.relay is None else self.relay
 
     def route_on(self, quota: Quota) -> Route:
         """The route whose quota that is."""

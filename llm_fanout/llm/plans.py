@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.lanes import DEFAULT
 from ..providers.schema import Schema
@@ -12,6 +12,9 @@ from .plan import Plan
 from .prompt import Prompt, Settings
 from .routes import Model, Routes
 from .worst import worst_rates
+
+if TYPE_CHECKING:
+    from .relay import Relay
 
 
 class Plans:
@@ -26,6 +29,7 @@ class Plans:
         api: What they are asked through, where that is not the endpoint's to say.
         tell: Gets the pieces of a streamed answer.
         is_priced: Whether there is a budget in USD.
+        relay: What passes the calls on, if they were made elsewhere.
 
     Attributes:
         shared: That of prompts which say nothing else.
@@ -45,6 +49,7 @@ class Plans:
         api: str | None = None,
         tell: Tell | None = None,
         is_priced: bool = False,
+        relay: Relay | None = None,
     ) -> None:
         self._routes = routes
         self._model = model
@@ -54,6 +59,7 @@ class Plans:
         self._api = api
         self._tell = tell
         self._is_priced = is_priced
+        self._relay = relay
         self.shared = self._plan(model, Settings.of(options))
 
     def of(self, prompt: Prompt) -> Plan:
@@ -71,9 +77,10 @@ class Plans:
             api=self._api,
             tell=self._tell,
             is_priced=self._is_priced,
+            relay=self._relay,
         )
         for route in plan.routes:
-            route.provider(self._api)  # refused now, if it has no such API
+            plan.provider_on(route)  # refused now, if it has no such API
         if self._is_priced:
             worst_rates(plan.routes, 0.0)  # or no such price
         return plan

@@ -19,7 +19,7 @@ from ..errors import CallError, ConfigError, Rejected, Stopped
 from ..results import Result
 from ..run import Run
 from .plans import Plans
-from .prompt import Prompt, messages_of, prompt_of
+from .prompt import Prompt, prompt_of
 from .supply import Supply, answers
 
 
@@ -42,7 +42,7 @@ def weigh_by(join: Callable[[Sequence[Any]], Any], plans: Plans) -> Weigh[Any, P
     def weigh(values: Sequence[Any]) -> tuple[Prompt, int]:
         prompt = prompt_of(join(values))
         plan = plans.of(prompt)
-        request = plan.request_for(messages_of(prompt, plan.settings))
+        request = plan.request_of(prompt)
         return prompt, request.input_tokens() + (request.max_tokens or 0)
 
     return weigh

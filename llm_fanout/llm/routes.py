@@ -10,12 +10,14 @@ from ..core.pool import Pool
 from ..core.stated import Limits
 from ..errors import ConfigError
 from ..providers.format import Format
-from ..quotas import quotas
+from ..providers.vendors import vendor_at
+from ..quotas import QuotaKey, quotas
 from . import lanes
 from .asking import FunctionProvider, HttpProvider, Provider
 from .endpoint import Endpoint, Place, place_of
 from .plan import Route, Step
 from .proxies import is_socks
+from .sent import Sent
 from .socks import SocksLane, check_installed
 from .wire import Wire
 
@@ -59,6 +61,21 @@ class Routes:
             hold = quotas.join(place.quota, endpoint.limits or NO_LIMITS, self)
             self._routes[endpoint] = Route(place, provider, hold, endpoint.price)
         return self._routes[endpoint]
+
+    def endpoint_of(self, sent: Sent) -> Endpoint:
+        """Where `sent` goes: to an endpoint that is known here, by its base URL, key and model, or else to one more, whose
+        quota is learnt.
+        """
+        for endpoint in self.own:
+            self.route(endpoint)
+        key = QuotaKey.of(sent.base_url, sent.key, sent.request.model)
+        known = [(endpoint, route.place) for endpoint, route in self]
+        for endpoint, place in known:
+            if place.model == key.name and place.base_url == key.base_url and place.quota.is_opened_by(key):
+                return endpoint
+        beside = next((place.name for _, place in known if place.base_url == key.base_url), None)
+        vendor = vendor_at(key.base_url, sent.form) if beside is None else beside.partition("/")[0]
+        return Endpoint(f"{vendor}/{key.name}", base_url=key.base_url, api_key=sent.key)
 
     async def aclose(self) -> None:
         """Close the running loop's connections that are not the wire's, and let go of all quotas; the next use joins them

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane
+from ..errors import ConfigError
 from ..hedging import HedgingHere
 from ..journal import Journal, OpenJournal
 from ..memory import Memory, Reused
@@ -21,16 +22,20 @@ from ..tally import Totals
 from ..warmup import WarmUp
 from ..work import Terms
 from .calls import PromptCall, digest_of
-from .endpoint import Endpoint
+from .endpoint import Endpoint, Place
 from .files import calls_at_once
 from .heard import Tell
 from .plans import Plans
-from .prompt import check_figure, prompt_of
+from .prompt import Prompt, check_figure, prompt_of
+from .proxies import is_socks
+from .relay import Relay
 from .routes import Model, Routes
+from .sent import Sent
 from .sources import claim_id
-from .times import seconds_left, seconds_until
+from .times import Timeouts, seconds_left, seconds_until
 from .wire import AiohttpWire
 
+RELAYED = ("max_retries", "retry_for", "priority")  # options of the client that are no part of what is asked
 CALL_RETRY_FOR = 300.0  # seconds: whoever waits for one call wants an answer or an error; a batch wants the row
 
 
@@ -80,6 +85,30 @@ class Runs:
         """These options and the client's, for calls whose answers somebody waits for."""
         return {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
 
+    def relayed(self, sent: Sent, timeouts: Timeouts) -> tuple[Relay, Run[Any]]:
+        """A run of one call that an SDK has made, and what passes that on.
+
+        A journal has no place for an answer that is read while it comes: a streamed one is neither kept nor looked for.
+
+        Args:
+            sent: What was asked.
+            timeouts: How long the SDK would wait.
+
+        Raises:
+            ConfigError: It goes where the wire does not lead, or a budget needs a price that is not known.
+            Stopped: The scope in which it was made has ended.
+        """
+        endpoint = self.routes.endpoint_of(sent)
+        relay = Relay(sent, self.wire, timeouts, _proxy_to(self.routes.route(endpoint).place))
+        own = {name: self._options[name] for name in RELAYED if name in self._options}
+        # Headers only to keep what they say out of texts.
+        options = {"retry_for": CALL_RETRY_FOR, **own, "extra_headers": sent.headers, "progress": False}
+        said: Any = {"type": "relayed", "path": sent.form.path, "body": sent.fields}  # what it is known by in a journal
+        prompt = Prompt([said])
+        scope = SCOPE.get()
+        lane = self._calls if scope is None else scope.calls
+        return relay, self.many([prompt], endpoint, options, lane=lane, relay=relay)
+
     def many(
         self,
         prompts: Any,
@@ -93,6 +122,7 @@ class Runs:
         tell: Tell | None = None,
         reuse: Report[Any] | None = None,
         hedging: HedgingHere | None = None,
+        relay: Relay | None = None,
     ) -> Run[Any]:
         """A run of whatever `prompts` gives.
 
@@ -107,6 +137,7 @@ class Runs:
             tell: Gets the pieces of streamed answers.
             reuse: An earlier report.
             hedging: Who copies those of its calls that take too long, if that is not the run's own.
+            relay: What passes it on, if it is one call that was made elsewhere.
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
@@ -118,8 +149,9 @@ class Runs:
             options,
             rank=DEFAULT if scope is None or scope.rank is None else scope.rank,
             schema=schema,
-            api=api,
-            tell=tell,
+            api=api if relay is None else relay.api,
+            tell=tell if relay is None else relay.tell,
+            relay=relay,
             is_priced=budgets is not None and budgets.is_priced,
         )
         ids: set[str | int] = set()
@@ -129,6 +161,7 @@ class Runs:
             claim_id(prompt, ids)
             return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
 
+        is_live = relay is not None and relay.tell is not None
         deadline = options.get("deadline")
         seconds_until(deadline)  # refused now, counted from the start
         terms = Terms(
@@ -137,7 +170,7 @@ class Runs:
             deadline=lambda: seconds_left(deadline),
             nests=any(route.provider(api).via == "function" for route in plans.shared.routes),  # it may ask us in turn
             counted_in=[self.totals] if scope is None else [self.totals, *(each.totals for each in scope.path())],
-            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
+            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None or is_live else scope.memory),
             budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
             gate=WarmUp() if options.get("warm_first") else None,
@@ -168,6 +201,16 @@ def purses_stated(stated: Mapping[str, Any], whose: str) -> list[Purse]:
     for name in ("budget", "token_budget"):
         check_figure(name, stated.get(name))
     return purses_of(stated.get("budget"), stated.get("token_budget"), whose)
+
+
+def _proxy_to(place: Place) -> str | None:
+    """The proxy on the wire's way to `place`, if there is one. Raises ConfigError for one that it does not speak to."""
+    if is_socks(place.proxy):
+        raise ConfigError(
+            f"{place.base_url} is behind a SOCKS proxy, through which the transport does not lead; name an HTTP proxy, or "
+            "list the host in NO_PROXY"
+        )
+    return place.proxy
 
 
 def _memory(journal: Any, reuse: Report[Any] | None, purses: Sequence[Purse]) -> Memory | None:

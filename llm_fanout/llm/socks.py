@@ -84,12 +84,12 @@ def _client(place: Place) -> Client:
         return AsyncAnthropic(api_key=NO_KEY, base_url=place.base_url, http_client=http)
     import openai
 
-    others: Any = dict.fromkeys(_of_openai() if not place.name.startswith("openai/") else (), openai.Omit())
+    others: Any = dict.fromkeys(of_openai() if not place.name.startswith("openai/") else (), openai.Omit())
     http = openai.DefaultAsyncHttpxClient(proxy=place.proxy, verify=trust())
     return openai.AsyncOpenAI(api_key=NO_KEY, base_url=place.base_url, default_headers=others, http_client=http)
 
 
-def _of_openai() -> list[str]:
+def of_openai() -> list[str]:
     """Headers that the SDK takes from its environment (openai 3.57), which other providers have no business with."""
     lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
     return ["OpenAI-Organization", "OpenAI-Project", *(line.split(":")[0].strip() for line in lines if ":" in line)]

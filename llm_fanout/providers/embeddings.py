@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from struct import unpack
 from typing import Any
 
 from ..errors import Rejected
@@ -59,12 +61,22 @@ class EmbeddingsFormat:
 
 
 def _vector(embedding: object) -> list[float]:
+    if isinstance(embedding, str):
+        return _unpacked(embedding)
     if not isinstance(embedding, list) or not embedding or not all(type(each) in (float, int) for each in embedding):
         raise ValueError("an embedding is a list of numbers")
     try:
         return list(map(float, embedding))
     except OverflowError as exc:
         raise ValueError("an embedding has a number that is too large") from exc
+
+
+def _unpacked(embedding: str) -> list[float]:
+    """The numbers of a vector in base64, as the SDKs ask for it: 32 bits each. Raises ValueError."""
+    packed = b64decode(embedding, validate=True)
+    if not packed or len(packed) % 4:
+        raise ValueError("an embedding in base64 is 32 bits for each number")
+    return list(unpack(f"<{len(packed) // 4}f", packed))
 
 
 def _usage(usage: object) -> Usage | None:

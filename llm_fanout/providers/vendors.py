@@ -71,6 +71,14 @@ VENDORS: Mapping[str, Vendor] = {
 }
 
 
+def vendor_at(base_url: str, form: Format) -> str:
+    """Who is there, by the name before the slash; at an address of nobody's, one who speaks that API."""
+    for name, vendor in VENDORS.items():
+        if vendor.base_url == base_url:
+            return name
+    return "anthropic" if form.name == messages.API else "openai"
+
+
 def decode(raw: bytes, name: str) -> Reply:
     """What the answer `raw`, which came in the format of that name, says. It was read once, so it can be."""
     return FORMATS[name].read(raw)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_fanout import Endpoint, FanOut, Limits, Rejected
+from llm_fanout import Endpoint, FanOut, Limits, Prompt, Rejected
 from llm_fanout.core.job import Choice
 from llm_fanout.llm.plan import FIRST_GUESS, FIRST_TOKEN, MEMORY, NEXT_TOKEN, OutputGuess, Plan
 from llm_fanout.llm.prompt import Settings
@@ -26,7 +26,7 @@ def choices_of(text: str, limits: Limits, **options: Any) -> Sequence[Choice]:
     """Those of a call with that prompt."""
     routes = Routes([Endpoint("mine/x", provider=mine, limits=limits)], AiohttpWire())
     plan = Plan(routes.steps(None), Settings.of(options), rank=1)
-    return plan.choices_for(plan.request_for([{"role": "user", "content": text}]))
+    return plan.choices_for(plan.request_of(Prompt(text)))
 
 
 def test_a_call_reserves_what_it_may_use() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from struct import pack
 from typing import Any
 
 import pytest
@@ -76,10 +78,24 @@ def test_an_error_is_the_providers() -> None:
         EMBEDDINGS.read(b'{"error": {"message": "overloaded"}}')
 
 
-@pytest.mark.parametrize("embedding", [None, [], "AAAA", [True], [1, "2"], {"0": 1}])
+@pytest.mark.parametrize("embedding", [None, [], [True], [1, "2"], {"0": 1}])
 def test_what_is_no_vector(embedding: Any) -> None:
     """Numbers, and at least one."""
     with pytest.raises(ValueError, match="list of numbers"):
+        EMBEDDINGS.read(json.dumps({"data": [{"embedding": embedding}]}).encode())
+
+
+def test_a_vector_may_be_packed() -> None:
+    """In base64, as the SDKs ask for it."""
+    packed = b64encode(pack("<3f", 0.5, -1, 0.25)).decode()
+
+    assert EMBEDDINGS.read(json.dumps({"data": [{"embedding": packed}]}).encode()).vector == [0.5, -1, 0.25]
+
+
+@pytest.mark.parametrize("embedding", ["", "AAAA", "A", "\u00e9", "not base64!"])
+def test_what_is_no_packed_vector(embedding: str) -> None:
+    """Numbers of 32 bits, and at least one."""
+    with pytest.raises(ValueError, match=r"base64|ASCII|padd"):
         EMBEDDINGS.read(json.dumps({"data": [{"embedding": embedding}]}).encode())
 
 
