@@ -7,7 +7,7 @@ FanOutError
 |  |- Unavailable                  timeout, connection, server error: retried
 |  |- BadReply                     an answer that cannot be used (cut, empty, malformed ...): retried on a small budget
 |  |- Rejected                     the call itself is at fault: final
-|  `- Stopped                      not, or not fully, attempted: cancelled, out of time, out of budget
+|  `- Stopped                      not, or not fully, attempted: cancelled, out of time or budget, in need of what failed
 `- RunFailed                       what broke a whole run; `.report` holds what was done
    `- JournalError                 its journal cannot be used: in use elsewhere, damaged, not ours, or no room on the disk
 """
@@ -37,7 +37,8 @@ Kind = Literal[
     "budget",
     "deadline",
     "cancelled",
-    "not_attempted",  # Stopped
+    "not_attempted",
+    "skipped",  # Stopped
 ]
 
 
@@ -152,8 +153,8 @@ class Rejected(CallError):
 
 
 class Stopped(CallError):
-    """The call was not, or not fully, attempted, because it was cancelled, or ran out of time or budget. `kind` is
-    "cancelled" unless it is said to be "budget", "deadline" or "not_attempted".
+    """The call was not, or not fully, attempted, because it was cancelled, ran out of time or budget, or depends on one
+    that failed. `kind` is "cancelled" unless it is said to be "budget", "deadline", "not_attempted" or "skipped".
     """
 
     kind: Kind = "cancelled"
@@ -197,4 +198,5 @@ ERROR_OF_KIND: dict[Kind, type[CallError]] = {
     "deadline": Stopped,
     "cancelled": Stopped,
     "not_attempted": Stopped,
+    "skipped": Stopped,
 }

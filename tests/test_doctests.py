@@ -1,0 +1,27 @@
+"""The examples in docstrings are true."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from support import in_thread
+
+import llm_fanout
+
+PACKAGE = Path(llm_fanout.__file__).parent
+MODULES = [
+    ".".join(["llm_fanout", *path.relative_to(PACKAGE).with_suffix("").parts])
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module(name: str) -> None:
+    """Each does what it says."""
+    failed, _ = in_thread(lambda: doctest.testmod(import_module(name)))
+
+    assert failed == 0
