@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .llm.endpoint import Endpoint as Endpoint
     from .llm.prompt import Prompt as Prompt
     from .llm.stream import Stream as Stream
+    from .llm.vote import Vote as Vote
     from .results import Report as Report
     from .results import Result as Result
     from .results import ToolCall as ToolCall
@@ -59,6 +60,7 @@ _HOMES = {
     "llm.endpoint": ("Endpoint",),
     "llm.prompt": ("Prompt",),
     "llm.stream": ("Stream",),
+    "llm.vote": ("Vote",),
     "results": ("Report", "Result", "ToolCall"),
     "run": ("Run",),
     "scope": ("Scope",),

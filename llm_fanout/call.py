@@ -13,9 +13,12 @@ from .results import Result
 
 if TYPE_CHECKING:
     from .budgets import Charge
+    from .hedging import Copy
     from .passage import Passage
     from .shell import Shell
-    from .work import Work
+    from .work import Timing, Work
+
+    Ended = tuple[Outcome, Timing, bool]  # the last: whether another try would have been too late
 
 T = TypeVar("T")
 
@@ -30,14 +33,18 @@ class Call(Generic[T]):
         is_orphan: Whether only its followers want it still.
         reserved: What of its budgets it may use.
         stopped: Why it was ended, if that is its own affair.
+        copy: A second copy of it that is, or was, under way.
+        outcome: How it ended, while its copy has not.
     """
 
     __slots__ = (
+        "copy",
         "followers",
         "index",
         "is_orphan",
         "key",
         "leader",
+        "outcome",
         "parked",
         "passage",
         "perform",
@@ -62,6 +69,8 @@ class Call(Generic[T]):
         self.is_orphan = False
         self.reserved: Charge | None = None
         self.stopped: Stopped | None = None
+        self.copy: Copy[T] | None = None
+        self.outcome: Ended | None = None
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
@@ -79,6 +88,10 @@ class Call(Generic[T]):
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before another try."""
         self.passage.under_way.evicted(self, job, error, now)
+
+    def untried(self, job: Job) -> None:
+        """It was cancelled while it waited."""
+        self.passage.under_way.untried(self, job)
 
 
 def refused(index: int, item: Any, error: FanOutError) -> Result[Any]:

@@ -138,9 +138,7 @@ class Executor:
         <Result 3 failed, skipped: "not started, for task 'none' failed: ZeroDivisionError: division by zero">
 
         Args:
-            tasks: All tasks: what others need must be among them. An iterable is read here and now, and what it raises is
-                raised here.
-            progress: As for `map`.
+            tasks: All tasks: what others need must be among them. An iterable is read here, and what it raises is raised.
 
         Raises:
             ConfigError: Two tasks have the same id, something among them is no Task, one needs a task that is not among
@@ -197,6 +195,9 @@ class _FunctionCall(Generic[R]):
     """
 
     __slots__ = ("_fn", "_id", "_shared", "args", "choices", "item", "rank", "retry", "timeout")
+
+    hedge: float = 0.0
+    is_first = False
 
     def __init__(
         self, shared: _Shared, fn: Callable[..., Awaitable[R]], args: tuple[Any, ...], id: str | int, item: object

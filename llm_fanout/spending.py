@@ -87,3 +87,11 @@ class Spending(NamedTuple):
     def cost(self) -> float | None:
         """USD; None if the price is not known, or no tokens were reported."""
         return None if self.usage == NO_USAGE else cost_of(self.model, self.usage, self.request_size, self.price)
+
+    @property
+    def saved(self) -> float:
+        """USD that the provider's cache has saved, as far as prices are known."""
+        if not self.usage.cached_tokens:
+            return 0.0
+        rates = rates_of(self.model, self.request_size, self.price)
+        return 0.0 if rates is None else float(self.usage.cached_tokens * (rates[0] - rates[2]))

@@ -28,7 +28,7 @@ class Spread:
             self._least = seconds
         if seconds > self._most:
             self._most = seconds
-        bucket = ceil(log(seconds) * PER_LOG) if seconds > LEAST else NOTHING
+        bucket = bucket_of(seconds)
         counts[bucket] = counts.get(bucket, 0) + 1
 
     def copy(self) -> Spread:
@@ -53,13 +53,23 @@ class Spread:
         for bucket in sorted(self._counts):
             passed += self._counts[bucket]
             if passed > rank:
-                return min(max(_seconds_of(bucket), self._least), self._most)
+                return min(max(seconds_of(bucket), self._least), self._most)
         return nan
 
 
 NOTHING = ceil(log(LEAST) * PER_LOG)
 
 
-def _seconds_of(bucket: int) -> float:
+def bucket_of(seconds: float) -> int:
+    """The bucket of a time: the longer it is, the higher."""
+    return ceil(log(seconds) * PER_LOG) if seconds > LEAST else NOTHING
+
+
+def least_of(bucket: int) -> float:
+    """The time that all in the bucket are longer than."""
+    return 0.0 if bucket == NOTHING else float(GROWTH ** (bucket - 1))
+
+
+def seconds_of(bucket: int) -> float:
     """The time that is as far, in proportion, from both ends of the bucket."""
     return 0.0 if bucket == NOTHING else float(2.0 * GROWTH**bucket / (GROWTH + 1.0))

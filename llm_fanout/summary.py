@@ -66,6 +66,11 @@ class Summary:
         return sum(each.cost or 0.0 for each in self.spending)
 
     @property
+    def saved(self) -> float:
+        """USD that providers' caches have saved: `usage.cached_tokens` at the price of input less that of cached input."""
+        return sum(each.saved for each in self.spending)
+
+    @property
     def unpriced(self) -> int:
         """Replies whose cost is not known: there is no price, or no tokens were reported."""
         return sum(each.calls for each in self.spending if each.cost is None)

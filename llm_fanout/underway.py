@@ -8,22 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
+from functools import partial
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from . import clock
 from .call import Call, too_long
 from .core.job import Attempt, Job, Outcome, Verdict
+from .core.lanes import COPY
+from .core.retry import RetryPolicy
 from .core.source import Source
 from .engine import Engine
 from .errors import Stopped
+from .hedging import Copy, Hedging
 from .nesting import ENCLOSING, Enclosing, depth
 from .openings import Openings, closed_by
 from .shell import cancelled
 from .tally import Tally
 from .work import Terms, Timing
 
+if TYPE_CHECKING:
+    from .call import Ended
+
 T = TypeVar("T")
+
+ONE_TRY = RetryPolicy(max_retries=0)  # of a copy: the call itself tries again, if need be
 
 
 class Host(Protocol):
@@ -47,6 +56,9 @@ class Host(Protocol):
 
 class Passage(Protocol[T]):
     """Where calls come from, and go on to."""
+
+    def begun(self, call: Call[T]) -> None:
+        """The answer to `call` has begun."""
 
     def extend(self, call: Call[T]) -> bool:
         """Whether another try of `call` can be paid for."""
@@ -77,6 +89,7 @@ class UnderWay(Generic[T]):
         self._deadline = inf
         self._jobs: dict[Call[T], Job] = {}
         self._openings = Openings(terms.sources)
+        self._hedging: Hedging | None = None
         self.parked = 0  # those that wait out a backoff
 
     def begin(self, now: float, deadline: float) -> None:
@@ -87,6 +100,8 @@ class UnderWay(Generic[T]):
     def close(self) -> None:
         """All is done."""
         del self._host, self._passage  # circles, which only a collection would break
+        if self._hedging is not None and self._terms.hedging is None:
+            self._hedging.close()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -107,29 +122,29 @@ class UnderWay(Generic[T]):
 
     def cancel(self, calls: Iterable[Call[T]]) -> None:
         """End those of `calls` that wait now, and the others as soon as their attempts have ended."""
-        for job in self._engine.cancel([self._jobs[call] for call in calls]):
-            call: Call[T] = job.payload
-            self.parked -= call.parked
-            self._end(call, cancelled(), self._untried(job))
+        self._abort([job for call in calls for job in self._jobs_of(call)])
 
     def cancel_waiting(self) -> None:
         """End those that have no attempt under way."""
-        self.cancel([call for call, job in self._jobs.items() if job.running is None])
+        self.cancel([call for call in self._jobs if not self._attempts_of(call)])
 
     def give(self, call: Call[T]) -> tuple[Job, Timing]:
         """Let go of `call`, which goes on for another run: its job, and how long it took so far."""
-        job = self._jobs.pop(call)
+        if self._hedging is not None:
+            self._hedging.cut(call)
+        self._tally.in_flight -= self._attempts_of(call)
         self.parked -= call.parked
-        self._tally.in_flight -= job.running is not None
-        return job, self._untried(job)
+        job = self._jobs.pop(call)
+        return job, _without_answer(job)
 
     def inherit(self, call: Call[T], job: Job) -> None:
         """Go on with `call`, of another run that ends."""
         self._jobs[call] = job
         self.parked += call.parked
-        self._tally.in_flight += job.running is not None
-        job.deadline = self._deadline
-        self._engine.hand_over(job, self._terms.lane)  # its own may be paused, or full, and nobody is there to resume it
+        self._tally.in_flight += self._attempts_of(call)
+        for each in self._jobs_of(call):
+            each.deadline = self._deadline
+            self._engine.hand_over(each, self._terms.lane)  # its own may be paused, or full: nobody is there to resume it
 
     def started(self, call: Call[T], attempt: Attempt) -> Context:
         """An attempt of `call` begins; the context for it."""
@@ -141,6 +156,10 @@ class UnderWay(Generic[T]):
             self.parked -= 1
         if tally.in_flight >= len(self._jobs) - self.parked:
             self._host.idle()
+        if call.work.hedge or call.work.is_first:
+            call.work.begun = partial(self._begun, call, None)
+        if call.work.hedge:
+            self._watch(call, attempt)
         context = self._context.copy()
         if self._terms.nests:
             context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
@@ -149,6 +168,8 @@ class UnderWay(Generic[T]):
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
         self._tally.in_flight -= 1
+        if self._hedging is not None:
+            (self._hedging.cut if outcome.error else self._hedging.answered)(call)
         if verdict.retry_at is not None:
             call.parked = True
             self.parked += 1
@@ -160,14 +181,60 @@ class UnderWay(Generic[T]):
         if outcome.closes:
             self._end_if_all_is_closed()
         timing = Timing(now - job.added_at, now - attempt.started_at, job.attempts)
-        self._end(call, outcome, timing, too_late=verdict.too_long is not None)
+        self._over(call, (outcome, timing, verdict.too_long is not None))
 
     def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
         if call in self._jobs:  # else it was cancelled while this was handed over
             self.parked -= call.parked
             self._end_if_all_is_closed()
-            self._end(call, Outcome(heard=False, error=closed_by(error)), Timing(now - job.added_at, 0.0, job.attempts))
+            self._over(call, (Outcome(heard=False, error=closed_by(error)), _without_answer(job), False))
+
+    def untried(self, call: Call[T], job: Job) -> None:
+        """`call` was cancelled while it waited."""
+        self.parked -= call.parked
+        self._over(call, (cancelled(), _without_answer(job), False))
+
+    def may_copy(self, call: Call[T]) -> bool:
+        """Whether a second copy of `call` can be made, which is paid for from now on."""
+        job = self._jobs.get(call)
+        is_alone = job is not None and job.running is not None and not job.cancelled and call.copy is None
+        return is_alone and self._tally.stopped is None and self._passage.extend(call)
+
+    def copy(self, copy: Copy[T]) -> None:
+        """Have `copy` made, for which `may_copy` was asked."""
+        call = copy.call
+        job = self._jobs[call]
+        call.copy = copy
+        copy.work.begun = partial(self._begun, call, copy)
+        copy.job = Job(job.source, job.cost, ONE_TRY, copy, self._terms.lane, COPY, self._deadline)
+        self._engine.hand_in([copy.job])
+
+    def copy_started(self) -> Context:
+        """A copy is sent; the context for it."""
+        self._tally.attempts += 1
+        self._tally.in_flight += 1
+        return self._context.copy()
+
+    def copy_ended(self, copy: Copy[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        """The one attempt of `copy` has ended."""
+        self._tally.in_flight -= 1
+        job = attempt.job
+        if verdict.retry_at is not None:
+            self._engine.cancel([job])  # it has had its try
+        copy.outcome = outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts)
+        self.copy_over(copy)
+
+    def copy_over(self, copy: Copy[T]) -> None:
+        """`copy` has ended, or will never be sent."""
+        assert copy.job is not None
+        copy.job.payload = None
+        copy.job = None
+        call = copy.call
+        if call.outcome is not None:
+            self._end(call, *call.outcome)
+        elif copy.outcome is not None and copy.outcome[0].error is None:
+            self.cancel([call])
 
     def _job_of(self, call: Call[T]) -> Job:
         """A call as a job.
@@ -217,12 +284,61 @@ class UnderWay(Generic[T]):
             call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
             self.cancel([call])
 
-    def _end(self, call: Call[T], outcome: Outcome, timing: Timing, *, too_late: bool = False) -> None:
+    def _jobs_of(self, call: Call[T]) -> Iterator[Job]:
+        """Those of a call and its copy that are not over."""
+        if call.outcome is None:
+            yield self._jobs[call]
+        if call.copy is not None and call.copy.job is not None:
+            yield call.copy.job
+
+    def _attempts_of(self, call: Call[T]) -> int:
+        return sum(job.running is not None for job in self._jobs_of(call))
+
+    def _watch(self, call: Call[T], attempt: Attempt) -> None:
+        """Have `call` copied if it takes too long."""
+        if self._hedging is None:
+            self._hedging = Hedging() if self._terms.hedging is None else self._terms.hedging.here()
+        self._hedging.began(call, attempt.job.source, attempt.started_at)
+
+    def _begun(self, call: Call[T], copy: Copy[T] | None) -> None:
+        """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
+        self._passage.begun(call)
+        if copy is not None:
+            copy.counts = True
+        elif self._hedging is not None:
+            self._hedging.answered(call)
+        winner = self._jobs[call] if copy is None else copy.job
+        losers = [job for job in self._jobs_of(call) if job is not winner]
+        if losers:
+            self._abort(losers)
+
+    def _abort(self, jobs: list[Job]) -> None:
+        for job in self._engine.cancel(jobs):
+            job.payload.untried(job)
+
+    def _over(self, call: Call[T], ended: Ended) -> None:
+        """`call` has ended; its copy, if one is under way, has to end first."""
+        copy = call.copy
+        if copy is None or copy.job is None:
+            self._end(call, *ended)
+            return
+        call.outcome = ended
+        if ended[0].error is None:
+            self._abort([copy.job])
+
+    def _end(self, call: Call[T], outcome: Outcome, timing: Timing, too_late: bool) -> None:
         # The shell may keep an attempt, and so its job, for as long as its timeout would have been.
         self._jobs.pop(call).payload = None
+        copy = call.copy
+        if copy is not None and copy.outcome is not None:
+            other, others = copy.outcome
+            timing.attempts += others.attempts
+            if copy.counts or (outcome.error is not None and other.error is None):
+                call.work, outcome, too_late = copy.work, other, False
+                timing.service_time = others.service_time
         self._passage.end(call, outcome, timing, too_late=too_late)
 
-    @staticmethod
-    def _untried(job: Job) -> Timing:
-        """How long a call took that ends without an answer of its own."""
-        return Timing(clock.now() - job.added_at, 0.0, job.attempts)
+
+def _without_answer(job: Job) -> Timing:
+    """How long a call took that ends without an answer."""
+    return Timing(clock.now() - job.added_at, 0.0, job.attempts)

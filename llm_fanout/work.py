@@ -18,6 +18,7 @@ from .tally import Totals
 if TYPE_CHECKING:
     from .budgets import Budgets
     from .gate import Gate
+    from .hedging import HedgingHere
     from .memory import Memory
     from .sharing import SharedHere
 
@@ -56,6 +57,14 @@ class Work(Protocol[T_co]):
         """How urgent it is within its lane: the smaller, the sooner."""
 
     @property
+    def hedge(self) -> float:
+        """The share of calls like it of which a second copy may be sent; if it is not 0, it is `Hedged`."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether others wait for the beginning of its answer; if so, it is `Begun`."""
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that one attempt may take; None for no bound."""
 
@@ -80,6 +89,23 @@ class Repeatable(Protocol[T_co]):
         """The item's Result, from the fields of one of identical work; None if that cannot be used here."""
 
 
+class Begun(Protocol):
+    """Work whose answer is heard of as soon as it begins.
+
+    Attributes:
+        begun: Called then, if that can be told before its end.
+    """
+
+    begun: Callable[[], object] | None
+
+
+class Hedged(Begun, Protocol[T_co]):
+    """Work of which a second copy may be tried at the same time."""
+
+    def twin(self) -> Work[T_co]:
+        """Its copy; what that uses up is in the books of both."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What all calls of a flow share.
@@ -94,6 +120,7 @@ class Terms:
         budgets: What they have to keep, if anything.
         shared: Calls under way that those who ask the same wait for, if that was wished.
         gate: What holds calls back until something has happened to others, if anything.
+        hedging: Who copies those that take too long, where that is more than one run's; by default it is the run's own.
     """
 
     lane: Lane
@@ -105,6 +132,7 @@ class Terms:
     budgets: Budgets | None = None
     shared: SharedHere | None = None
     gate: Gate | None = None
+    hedging: HedgingHere | None = None
 
     @property
     def width(self) -> float:

@@ -104,6 +104,15 @@ MUTANTS = (
     Mutant("one under way comes back to what has closed", "schedule", "        if closure is not None and closure.at > attempt.started_at:", "        if False:"),
     Mutant("a repair uses up retries", "retry", "            return self.repair <= REPAIRS", "            return self.repair <= min(REPAIRS, policy.max_retries)"),
     Mutant("a repair waits", "retry", "        if again is Again.REPAIR:\n            return 0.0\n", ""),
+    Mutant("a vote that may end in a tie is decided", "votes", "return self.margin > self._left", "return self.margin >= self._left"),
+    Mutant("a vote asks for more than it takes", "votes", "(second + self._left - first) // 2 + 1", "(second + self._left - first) // 2 + 2"),
+    Mutant("a vote ignores its lead", "votes", "max(0, min(for_good, for_lead, self._left))", "max(0, min(for_good, self._left))"),
+    Mutant("a spoiled vote counts", "votes", "        if key is not None:\n", "        if True:\n"),
+    Mutant("a fold asks too large a question", "folding", "while size > self._most and number > 1:", "while False:"),
+    Mutant("a fold loses what it dropped", "folding", "        del self._open[:number]\n", "        del self._open[:]\n"),
+    Mutant("a fold takes values out of turn", "folding", "        while self.taken in self._early:\n            questions += self.take(self._early.pop(self.taken))", "        questions += self.take(self._early.pop(place))"),
+    Mutant("a fold that gets no shorter goes on", "folding", "        if not self._shrinks:\n", "        if False:\n"),
+    Mutant("a fold ends a level too soon", "folding", "level.taken == below.groups", "level.taken <= below.groups"),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from . import demo, purge, resume, run, sim
+from . import demo, mcp, purge, resume, run, sim
 from .ending import BAD_INPUT, OK
 from .saying import say
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # they show local variables, and with them keys and prompts
 )
-for command in (run.run, resume.resume, purge.purge, demo.demo, sim.sim):
+for command in (run.run, resume.resume, purge.purge, mcp.mcp, demo.demo, sim.sim):
     app.command()(command)
 
 

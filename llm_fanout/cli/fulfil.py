@@ -32,7 +32,7 @@ def fulfil(order: Order) -> int:
         from ..llm.client import fan_out
 
         _check_output(order)
-        endpoint = _endpoint(order, stack)
+        endpoint = endpoint_of(order.model, order.base_url, order.sim, stack)
         prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
         drawn = bar(over_rows=order.output == STREAM)
         options = _options(order) | given(total=prompts.total, journal=_journal(order))
@@ -51,9 +51,27 @@ def estimate(order: Order) -> Estimate:
     with Ending(), ExitStack() as stack:
         from ..llm.client import FanOut
 
-        endpoint = _endpoint(order, stack)
+        endpoint = endpoint_of(order.model, order.base_url, order.sim, stack)
         prompts = Prompts(order.prompts, endpoint, skip=order.on_bad_row is OnBadRow.skip)
         return FanOut(endpoint, limits=_limits(order)).estimate(prompts.at_hand(), **_options(order))
+
+
+def endpoint_of(model: str, base_url: str | None, sim: str | None, stack: ExitStack) -> Endpoint:
+    """Where prompts go; a provider in a box, if `sim` asks for one, is there until `stack` is left.
+
+    Raises:
+        ConfigError: The model has no provider, or none that `sim` would be.
+    """
+    from ..llm.endpoint import Endpoint
+
+    if sim is None:
+        return Endpoint(model, base_url=base_url)
+    if base_url is not None or not model.startswith("sim/"):
+        raise ConfigError(f"--sim starts the simulated provider: use it with --model sim/..., got {model} {base_url or ''}")
+    from ..sim import Box, SimConfig
+
+    url = stack.enter_context(Box(SimConfig.parse(sim))).url
+    return Endpoint(model, base_url=url, quota="sim")  # a name, for a journal knows it by that: each run has another port
 
 
 def _check_output(order: Order) -> None:
@@ -75,20 +93,6 @@ def _is_same(place: Path, path: Path) -> bool:
     if place.exists() and path.exists():
         return place.is_file() and place.samefile(path)
     return place.resolve() == path.resolve()
-
-
-def _endpoint(order: Order, stack: ExitStack) -> Endpoint:
-    from ..llm.endpoint import Endpoint
-
-    model, base_url, sim = order.model, order.base_url, order.sim
-    if sim is None:
-        return Endpoint(model, base_url=base_url)
-    if base_url is not None or not model.startswith("sim/"):
-        raise ConfigError(f"--sim starts the simulated provider: use it with --model sim/..., got {model} {base_url or ''}")
-    from ..sim import Box, SimConfig
-
-    url = stack.enter_context(Box(SimConfig.parse(sim))).url
-    return Endpoint(model, base_url=url, quota="sim")  # a name, for a journal knows it by that: each run has another port
 
 
 def _stdout() -> BinaryIO:

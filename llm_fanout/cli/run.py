@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from .fulfil import estimate, fulfil
-from .options import Budget, Deadline, MaxConcurrency, MaxRetries, Output, Rpm, Timeout, TokenBudget, Tpm
+from .options import (
+    BaseUrl,
+    Budget,
+    Deadline,
+    Fallback,
+    Instructions,
+    MaxConcurrency,
+    MaxRetries,
+    Model,
+    Output,
+    Rpm,
+    Sim,
+    Timeout,
+    TokenBudget,
+    Tpm,
+)
 from .order import STREAM, Durability, OnBadRow, Order
 from .saying import say
 
@@ -19,12 +34,7 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
             metavar="PROMPTS.jsonl", help="A JSON object with 'prompt' or 'messages', or a string, per line; - reads stdin."
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Provider and model: openai/gpt-5-mini, anthropic/..., gemini/..., or sim/x to try without a key."
-        ),
-    ],
+    model: Model,
     output: Output = STREAM,
     journal: Annotated[
         str | None,
@@ -39,7 +49,7 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     durability: Annotated[
         Durability, typer.Option(help="What the journal survives: any end of the process, or a power cut, too.")
     ] = Durability.process,
-    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default OPENAI_BASE_URL.")] = None,
+    base_url: BaseUrl = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
     max_concurrency: MaxConcurrency = None,
@@ -48,23 +58,15 @@ def run(  # noqa: PLR0917  # the parameters are the command's options
     deadline: Deadline = None,
     timeout: Timeout = None,
     max_retries: MaxRetries = None,
-    instructions: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(metavar="<str>", help="A model to ask where the others cannot be had; may be said several times."),
-    ] = None,
+    instructions: Instructions = None,
+    fallback: Fallback = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Read answers as streams, and report the time to the first token.")
     ] = False,
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Ask once where prompts that are under way ask the same.")
     ] = False,
-    sim: Annotated[
-        str | None,
-        typer.Option(
-            help="How the provider in a box is, with a model sim/...: rpm=300,burst=20, 500=0.05,hang=0.02,429=0.05."
-        ),
-    ] = None,
+    sim: Sim = None,
     on_bad_row: Annotated[OnBadRow, typer.Option(help="What a bad row does.")] = OnBadRow.fail,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take and cost, and send nothing.")] = False,
 ) -> None:

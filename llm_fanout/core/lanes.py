@@ -14,7 +14,8 @@ What is promised, at each branch, for lanes that stay backlogged:
 
 Inside its own lane, priority goes first: interactive calls that an agent makes itself are served before everything else of
 that agent, and never out of another agent's share. Background work has a tree of its own, which is looked at only when
-nothing else of the quota wants to start. A lane that is paused, or has as many calls under way as it may, is passed.
+nothing else of the quota wants to start; second copies of calls under way have one that comes after that. A lane that is
+paused, or has as many calls under way as it may, is passed.
 
 Jobs of one lane and priority are served in the order of their `place`. The head that was picked is not overtaken while it
 waits for its tokens, except by a more urgent call of the same lane.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .line import Tree
 
 INTERACTIVE, DEFAULT, BACKGROUND = 0, 1, 2
+COPY = 3  # of a call that is under way: goes when nobody else at all wants to
 WAITING = State.WAITING
 PRIORITIES = {"interactive": INTERACTIVE, "default": DEFAULT, "background": BACKGROUND}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from .job import Job, State
-from .lanes import BACKGROUND, DEFAULT, Branch, Lane
+from .lanes import BACKGROUND, COPY, DEFAULT, Branch, Lane
 
 if TYPE_CHECKING:
     from .quota import Quota
@@ -117,17 +117,19 @@ class Line:
         source: What they wait for.
         foreground: Those that go first.
         background: Those that go when nothing else of the source wants to.
+        copies: Second copies of jobs under way, which go after these.
         shares: Whether other lines wait for one of the same quotas.
         promised: The quota whose next start its first job is promised, if any.
         timer: The instant at which it is worth another look.
     """
 
-    __slots__ = ("background", "foreground", "promised", "shares", "source", "timer")
+    __slots__ = ("background", "copies", "foreground", "promised", "shares", "source", "timer")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.foreground = Tree(self)
         self.background = Tree(self)
+        self.copies = Tree(self)
         self.shares = False
         self.promised: Quota | None = None
         self.timer = inf
@@ -135,17 +137,22 @@ class Line:
     def push(self, job: Job, lane: Lane) -> None:
         """Let `job` wait."""
         job.state = WAITING
-        (self.background if job.rank >= BACKGROUND else self.foreground).push(job, lane)
+        tree = self.foreground if job.rank < BACKGROUND else self.background if job.rank < COPY else self.copies
+        tree.push(job, lane)
+
+    def head(self) -> Job | None:
+        """The job whose turn it is; None if none waits that may start at all."""
+        return self.foreground.head() or self.background.head() or self.copies.head()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody waits for sure."""
+        """Whether nobody waits for sure, but for copies."""
         return not (self.foreground.root.below or self.background.root.below)
 
     @property
     def waiting(self) -> Iterator[Job]:
         """All that wait, be it for a lane that is paused or full. Looks at every lane."""
-        for tree in (self.foreground, self.background):
+        for tree in (self.foreground, self.background, self.copies):
             for lane in tree.lanes:
                 yield from lane.waiting_in(tree)
 

@@ -29,7 +29,7 @@ from math import inf
 
 from .choices import closed_by, last_start, leave_alone, move_on
 from .job import OVER, Attempt, Job, Outcome, State, Verdict
-from .lanes import BACKGROUND, Lane
+from .lanes import BACKGROUND, COPY, Lane
 from .line import Line, Tree, lane_of, refund, tree_of
 from .pool import best_of
 from .quota import NEUTRAL, OK, PUSHBACK, STRAIN, Quota, Signal
@@ -82,7 +82,7 @@ class Schedule:
             return attempt
         while self.awake:
             line = next(iter(self.awake))
-            job = line.foreground.head() or line.background.head()
+            job = line.foreground.head() or line.head()
             if job is None:
                 del self.awake[line]
                 line.source.waits.turn_to(None, now)
@@ -92,7 +92,8 @@ class Schedule:
             ready = line.source.ready_at(job.cost, now)
             if ready <= now:
                 return self._begin(line, job, now)
-            line.source.waits.turn_to(line.source.chosen.why, now)
+            if job.rank < COPY:
+                line.source.waits.turn_to(line.source.chosen.why, now)
             del self.awake[line]
             self._timers.wake(line, ready)
             if line.shares:

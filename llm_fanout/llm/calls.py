@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +25,10 @@ from ..work import Timing
 from . import signals
 from .asking import Provider
 from .digest import Frame
-from .heard import Heard
+from .heard import Begun, Heard
 from .lengths import Named, named_in
 from .plan import Plan, Route
+from .prefix import prefix_of
 from .prompt import Prompt, messages_of, plain_content
 from .reactions import Flaw
 from .worst import Bill, Worst, most_input
@@ -51,6 +54,9 @@ class PromptCall:
     _instance: object = None  # of the schema
     _spent: Sequence[Spending] = ()
     _bill: Bill | None = None  # where there is a budget
+    _twin_of: PromptCall | None = None  # which has the books of both
+    begun: Begun | None = None  # called when an answer has begun that is streamed
+    is_first = False  # whether others wait for that: then it is streamed
 
     def __init__(self, prompt: Prompt, id: str | int, plan: Plan) -> None:
         self.prompt = prompt
@@ -62,22 +68,49 @@ class PromptCall:
         self._asked = self._request = plan.request_for(messages_of(prompt, plan.settings))
         self.choices = plan.choices_for(self._asked)
 
+    @property
+    def hedge(self) -> float:
+        """The share of calls like it of which a second copy may be sent."""
+        return self._plan.settings.hedge
+
+    def twin(self) -> PromptCall:
+        """A second copy of it; what that uses up is in the books of both."""
+        twin = copy(self)
+        twin._route = twin._heard = twin._provider = twin.begun = None
+        twin._twin_of = self._books
+        return twin
+
+    @property
+    def prefix(self) -> bytes | None:
+        """What tells its beginning from others, if that is long enough for a provider's cache."""
+        return None if self._plan.api == "embeddings" else prefix_of(self._asked, self._plan.frame)
+
+    @property
+    def _books(self) -> PromptCall:
+        """Who knows what its attempts have used."""
+        return self._twin_of or self
+
     async def perform(self, quota: Quota) -> Outcome:
         """Ask once, on the route that `quota` is of."""
         plan = self._plan
         self._route = route = plan.route_on(quota)
-        self._heard = heard = Heard(plan.tell, first_try=not self._failed)
+        self._heard = heard = Heard(plan.tell, first_try=not self._failed, begun=self.begun)
         request = self._request_on(route)
         provider = route.provider(plan.api)
         self._provider = provider
-        if self._bill is not None:
-            self._bill.open()
-        outcome = await provider.ask(request, plan.settings.timeouts, heard)
+        bill = self._books._bill
+        if bill is not None:
+            bill.open()
+        try:
+            outcome = await provider.ask(request, plan.settings.timeouts, heard)
+        except asyncio.CancelledError:
+            self._note(self._spend(NO_USAGE, route))  # so many as nobody knows
+            raise
         if plan.tell is not None:
             _tell_whole(outcome, heard)
         self._book(outcome, route, heard)
-        if self._bill is not None:
-            outcome = self._within_budget(outcome, route, self._bill)
+        if bill is not None:
+            outcome = self._within_budget(outcome, route, bill)
         if plan.schema is not None:
             outcome = self._checked(outcome, route, plan.schema, request)
         if outcome.error is not None:
@@ -91,9 +124,6 @@ class PromptCall:
         if route is None or heard is None:  # cut off before its first step
             return signals.timed_out(self.timeout)
         self._failed = True
-        spending = self._spend(NO_USAGE, route)  # so many as nobody knows
-        if self._bill is not None:
-            self._bill.book(spending)
         return _unrepeatable(signals.timed_out(self.timeout, heard.text), heard)
 
     def result(self, index: int, outcome: Outcome, timing: Timing) -> Result[Any]:
@@ -114,7 +144,7 @@ class PromptCall:
             via="" if provider is None else provider.via,
             source="provider" if timing.attempts else "none",
             attempts=timing.attempts,
-            spending=self._spent,
+            spending=self._books._spent,
             queue_time=timing.queue_time,
             service_time=timing.service_time,
             latency=timing.latency,
@@ -177,14 +207,16 @@ class PromptCall:
     @property
     def charged(self) -> Charge:
         """What its attempts have used, or may have used."""
-        return Charge() if self._bill is None else self._bill.charged
+        bill = self._books._bill
+        return Charge() if bill is None else bill.charged
 
     def _bill_of(self) -> Bill:
-        if self._bill is None:
+        books = self._books
+        if books._bill is None:
             plan = self._plan
             answers = plan.api != "embeddings"
-            self._bill = Bill(Worst.of(self._asked, plan.routes, is_priced=plan.is_priced, answers=answers))
-        return self._bill
+            books._bill = Bill(Worst.of(self._asked, plan.routes, is_priced=plan.is_priced, answers=answers))
+        return books._bill
 
     def _limit_to(self, tokens: int, bill: Bill) -> None:
         """Ask for no longer an answer, each of them if it asks for several."""
@@ -226,20 +258,20 @@ class PromptCall:
             request = replace(request, model=model)
         if request.schema is not None and not route.takes_schemas:
             request = replace(request, messages=request.schema.asked_in(request.messages), schema=None)
+        if self.is_first and not request.stream:
+            request = replace(request, stream=True)
         return request
 
     def _book(self, outcome: Outcome, route: Route, heard: Heard) -> None:
         """Note what the attempt has used, and learn from it how long answers are."""
         reply = outcome.value if isinstance(outcome.value, Reply) else None
         if reply is None and outcome.used is not None:  # refused: nothing was used
-            if self._bill is not None:
-                self._bill.refused()
+            if self._books._bill is not None:
+                self._books._bill.refused()
             return
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
-        spending = self._spend(usage, route)
-        if self._bill is not None:
-            # Of an answer that broke off, the usage may be what was counted at its beginning.
-            self._bill.book(spending, is_whole=reply is not None and reply.finish_reason is not None)
+        # Of an answer that broke off, the usage may be what was counted at its beginning.
+        self._note(self._spend(usage, route), is_whole=reply is not None and reply.finish_reason is not None)
         if usage.output_tokens and outcome.error is None:
             seconds = heard.seconds
             route.output.learn(usage.output_tokens, seconds)
@@ -247,8 +279,14 @@ class PromptCall:
 
     def _spend(self, usage: Usage, route: Route) -> Spending:
         spending = Spending.of(route.place.name, usage, route.price)
-        self._spent = (*self._spent, spending)
+        books = self._books
+        books._spent = (*books._spent, spending)
         return spending
+
+    def _note(self, spending: Spending, *, is_whole: bool = True) -> None:
+        """Put what an attempt has used on the bill, if there is one."""
+        if self._books._bill is not None:
+            self._books._bill.book(spending, is_whole=is_whole)
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""
@@ -280,8 +318,8 @@ class PromptCall:
 
     def _asked_anew(self, outcome: Outcome) -> Outcome:
         """The outcome; the next request has another length."""
-        if self._bill is not None:
-            self._bill.lengthen(most_input(self._request))
+        if self._books._bill is not None:
+            self._books._bill.lengthen(most_input(self._request))
         step = next(step for step in self._plan.steps if self._route in step.routes)
         outcome.next_cost = step.choice_for(self._request).cost
         return outcome

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+from ..core.folding import Folding
 from ..core.lanes import rank_of
 from ..core.stated import Limits
 from ..journal import Journal
@@ -20,6 +21,7 @@ from ..summary import Summary
 from .endpoint import Endpoint
 from .estimate import Forecast
 from .live_limits import LiveLimits
+from .plans import Plans
 from .prompt import (
     CALL_OPTIONS,
     EFFORT,
@@ -30,10 +32,14 @@ from .prompt import (
     RunOptions,
     check_options,
 )
+from .race import Accept, any_answer, first_accepted, starters
+from .reduce import Reduction, check_parts, weigh_by
 from .routes import NO_LIMITS, own_endpoints
 from .runs import Runs, purses_stated
 from .sources import check_at_hand, check_source
 from .stream import Stream
+from .supply import Supply
+from .vote import Poll, Vote, ballot_of, check_votes, stripped, written
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     Promptable = str | Sequence[Message] | Prompt
     Source = Iterable[Promptable] | AsyncIterable[Promptable]
     M = TypeVar("M", bound=BaseModel)
+    U = TypeVar("U")
 
 
 class FanOut:
@@ -275,6 +282,197 @@ class FanOut:
         lane = self._runs.lane if scope is None else scope.lane
         forecast = Forecast(self._runs.routes, model, {**self._options, **options}, schema=schema, lane=lane)
         return forecast.of(prompts)
+
+    async def race(
+        self,
+        prompts: Iterable[Promptable],
+        *,
+        accept: Accept = any_answer,
+        model: str | Endpoint | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Result[str]:
+        """Ask all prompts at once and take the first good answer: a Result. The others are cancelled, their clean-up done.
+
+        What all of them used is in `FanOut.summary`. If no answer was accepted, the Result has a BadReply of kind "schema"
+        that says how many there were; if there was none at all, it is the first prompt's, with its failure.
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut
+            >>> async def main() -> str:
+            ...     async with FanOut("sim/demo") as fan:
+            ...         result = await fan.race(["[[answer:4]] [[latency:9]] 2 + 2?", "[[answer:four]] 2 + 2, in words?"])
+            ...         return result.value
+            >>> asyncio.run(main())
+            'four'
+
+        Args:
+            prompts: Different words, or Prompts for different models: `[Prompt(text, model=each) for each in models]`.
+            accept: Whether the answer in a Result is good enough; by default any. It is asked of answers only, as they
+                come. What it raises is passed on when the calls under way were cancelled.
+            model: Another model than the client's.
+            options: See `llm_fanout.llm.prompt.CallOptions`.
+
+        Raises:
+            ConfigError: There is no prompt, one instead of many, or as for `map`.
+            Stopped: The scope in which it was made has ended.
+        """
+        check_options(options, CALL_OPTIONS)
+        run = self._runs.many(starters(prompts), model, self._runs.impatient(options))
+        return await first_accepted(run, accept)
+
+    @overload
+    async def vote(
+        self,
+        prompt: Promptable,
+        *,
+        votes: int,
+        lead: int | None = None,
+        key: Callable[[str], object] = ...,
+        response_format: None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Vote[str]: ...
+    @overload
+    async def vote(
+        self,
+        prompt: Promptable,
+        *,
+        votes: int,
+        response_format: type[M],
+        lead: int | None = None,
+        key: Callable[[M], object] = ...,
+        model: str | Endpoint | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Vote[M]: ...
+    async def vote(
+        self,
+        prompt: Promptable,
+        *,
+        votes: int,
+        lead: int | None = None,
+        key: Callable[[Any], object] | None = None,
+        response_format: type[M] | None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Vote[Any]:
+        """Ask one prompt several times and take the most frequent answer (self-consistency): a Vote.
+
+        It ends as soon as no further answer could change the winner, a tie included. Until then only as many calls are
+        under way as would end it if all of them agreed: at first half of `votes` and one, or `lead`. None of them is
+        wasted; each answer that disagrees may bring one more.
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut, Vote
+            >>> async def main() -> Vote[str]:
+            ...     async with FanOut("sim/demo") as fan:
+            ...         return await fan.vote("[[answer:It is 4.]] What is 2 + 2?", votes=15, key=lambda text: text[-2])
+            >>> vote = asyncio.run(main())
+            >>> vote.winner, vote.counts, vote.decided, vote.saved
+            ('It is 4.', {'4': 8}, True, 7)
+
+        Args:
+            prompt: Text, a list of messages, or a Prompt, whose id is not used.
+            votes: Calls at the most, >= 1.
+            lead: Votes that the leader must be ahead to end it, >= 1, also where the rest could still overturn that: then
+                the Vote says `decided=False`.
+            key: What of an answer is counted, something hashable, or None for a spoiled vote; it gets the text, or the
+                instance of `response_format`. By default the text without the space around it, or the instance as JSON.
+                A failed call is a spoiled vote. What it raises is passed on when the calls under way were cancelled.
+            response_format: A pydantic model that every answer has to fit; see `map`.
+            model: Another model than the client's.
+            options: See `llm_fanout.llm.prompt.CallOptions`.
+
+        Raises:
+            ConfigError: `votes` or `lead` is less than 1, or as for `call`.
+            Stopped: The scope in which it was made has ended.
+        """
+        check_options(options, CALL_OPTIONS)
+        check_votes(votes, lead)
+        schema = None if response_format is None else Schema.of(response_format)
+        supply = Supply()
+        poll: Poll[Any] = Poll(
+            supply, ballot_of(prompt), votes=votes, lead=lead, key=key or (stripped if schema is None else written)
+        )
+        return await poll.take(self._runs.many(supply, model, self._runs.impatient(options), schema=schema))
+
+    @overload
+    async def reduce(
+        self,
+        parts: Run[U] | Iterable[U],
+        join: Callable[[Sequence[U | str]], Promptable],
+        *,
+        context: int,
+        response_format: None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def reduce(
+        self,
+        parts: Run[M] | Iterable[M],
+        join: Callable[[Sequence[M]], Promptable],
+        *,
+        context: int,
+        response_format: type[M],
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[M]: ...
+    async def reduce(
+        self,
+        parts: Run[Any] | Iterable[Any],
+        join: Callable[[Sequence[Any]], Promptable],
+        *,
+        context: int,
+        response_format: type[M] | None = None,
+        model: str | Endpoint | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[Any]:
+        """Join values until there is one, in a tree as deep as it takes: the Result of the last call.
+
+        Neighbours are joined, in their order, as many as fit into `context`; then what came of them. Joining begins while
+        the parts still come. Which are joined is decided by their sizes alone, so the same again, with a journal, asks
+        nothing that was answered. What all calls used is in `FanOut.summary`; the Result has the last one's own.
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut
+            >>> def join(notes):
+            ...     return "Merge these notes: " + " ".join(notes)
+            >>> async def main() -> int:
+            ...     async with FanOut("sim/demo", max_tokens=20) as fan:
+            ...         notes = fan.map(f"Summarise page {number}." for number in range(30))
+            ...         result = await fan.reduce(notes, join, context=150)
+            ...         return result.ok, fan.summary.done > 32
+            >>> asyncio.run(main())
+            (True, True)
+
+        If a part or a join fails, no more is joined, the calls under way and the run of the parts go on to their end, and
+        the Result has a Stopped of kind "skipped" that names what failed. If it cannot be done within `context`, the Result
+        has a Rejected of kind "too_large" with the sizes. Of no parts, it has one of kind "invalid".
+
+        Args:
+            parts: A run, `fan.map(...)`, which is consumed in input order, or the values themselves.
+            join: Makes one prompt of values, neighbours in their order; also called to measure them, so with the same values
+                it must give the same. What it raises is passed on when all calls were cancelled.
+            context: Tokens that a prompt, its instructions, and `max_tokens` where it is said, may have together, by our own
+                estimate (see `estimate`): some tenths less than the model's window.
+            response_format: A pydantic model that every answer has to fit, like the parts; see `map`.
+            model: Another model than the client's.
+            options: See `llm_fanout.llm.prompt.RunOptions`. They are those of the joins: a journal here is another file than
+                that of the parts' run, and both may use the one of a scope.
+
+        Raises:
+            ConfigError: `context` is less than 1, there are no parts to go through, `join` gives no prompt, or as for `map`.
+            RunFailed: The run of the parts is broken, or that of the joins; see `map`.
+            Stopped: The scope in which it was made has ended.
+        """
+        check_options(options, RUN_OPTIONS)
+        check_parts(parts, context)
+        schema = None if response_format is None else Schema.of(response_format)
+        stated = {**self._options, **options}
+        plans = Plans(self._runs.routes, model, stated, schema=schema)
+        supply = Supply()
+        run = self._runs.many(supply, model, stated, schema=schema)
+        return await Reduction(parts, Folding(weigh_by(join, plans), context), run, supply).result()
 
     def scope(
         self,

@@ -9,6 +9,7 @@ from io import StringIO
 from .. import clock
 
 Tell = Callable[[str], object]
+Begun = Callable[[], object]
 
 
 class Heard:
@@ -17,16 +18,18 @@ class Heard:
     Args:
         tell: Gets each piece of text as it comes, if anybody wants it.
         first_try: Whether nothing has gone wrong with the call yet.
+        begun: Called when the first piece has come, before anybody gets it.
 
     Attributes:
         first: Seconds from the start of the attempt to the first piece of text; None before that.
         gaps: Seconds between one piece and the next.
     """
 
-    __slots__ = ("_began", "_gaps", "_last", "_said", "_tell", "first", "first_try", "gaps")
+    __slots__ = ("_began", "_gaps", "_last", "_said", "_tell", "begun", "first", "first_try", "gaps")
 
-    def __init__(self, tell: Tell | None = None, *, first_try: bool = True) -> None:
+    def __init__(self, tell: Tell | None = None, *, first_try: bool = True, begun: Begun | None = None) -> None:
         self.first_try = first_try
+        self.begun = begun
         self._tell = tell
         self._began = self._last = clock.now()
         self._said: StringIO | None = None  # compact: there may be a million pieces
@@ -55,6 +58,8 @@ class Heard:
             self.first = now - self._began
             self.gaps = self._gaps = array("d")
             self._said = StringIO()
+            if self.begun is not None:
+                self.begun()
         else:
             self._gaps.append(now - self._last)
         self._last = now

@@ -169,7 +169,8 @@ class Plan:
 
     def request_for(self, messages: Sequence[Mapping[str, Any]]) -> Request:
         """What is asked with these messages."""
-        return Request(self.model, messages, self.settings.params, self.schema, self.stream)
+        shared = len(messages) - 1 if self.settings.warm_first else 0
+        return Request(self.model, messages, self.settings.params, self.schema, self.stream, shared)
 
     def route_on(self, quota: Quota) -> Route:
         """The route whose quota that is."""

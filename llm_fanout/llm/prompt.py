@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from ..core.checks import is_number
+from ..core.checks import is_count, is_number, is_whole
 from ..core.lanes import rank_of
 from ..core.retry import RetryPolicy
 from ..errors import ConfigError
@@ -86,6 +86,10 @@ class CallOptions(Params, total=False):
             `httpx2.Timeout` sets apart the seconds to connect (10) and those of silence (`read`, no bound).
         max_retries: Tries after transient failures, 5 by default; waits after a 429 do not count.
         retry_for: Seconds from its first start within which a call may start again: 300 for `call`, no bound for `map`.
+        hedge: The share of calls, 0.05 say, of which a second copy may be sent: those that are under way for longer than all
+            but that share take, as far as this run has seen (of single calls: the client). The first answer counts, or the
+            first piece of one that is streamed; the other copy is cancelled, and what it has used is billed and counted. A
+            copy goes only where nobody waits to start. By default there are none.
         fallbacks: Models or Endpoints to ask, in this order, where the one before it cannot be had: it is down, its account
             is closed, or the call has used up its tries there. What the call itself is at fault for (a bad request, a
             refusal, a filter) is asked nowhere else. Each has its own quota; `Result.model` and `.endpoint` say who
@@ -98,6 +102,7 @@ class CallOptions(Params, total=False):
     timeout: float | Timeout
     max_retries: int
     retry_for: float
+    hedge: float
     fallbacks: Sequence[str | Endpoint]
     priority: Priority
 
@@ -113,6 +118,10 @@ class RunOptions(CallOptions, total=False):
         total: How many prompts will come, for the bar, where the source cannot tell.
         stream: Whether answers are read as streams: it shows the time to the first token and between tokens
             (`Result.ttft`, `Result.inter_token`), notices an answer that stalls, and keeps what came of one that was cut.
+        warm_first: Whether of prompts that begin alike with 1,024 tokens or more (`instructions`, tools, all messages but
+            the last; or where that is less, the first 4,096 characters of the last one) one is asked first, and the rest
+            when its answer begins: then the provider has it in its cache, where it costs a fraction
+            (`Summary.usage.cached_tokens`, `Summary.saved`). To Anthropic the beginning is marked as one to be cached.
         journal: The path of a file, or a `llm_fanout.journal.Journal`, in which each answer is before anybody sees it. The
             same call again, with the same journal, goes on where the last one ended, however that was: what it has an answer
             to is not asked again (`Result.source` says "journal"). One run at a time may use it. A scope has its own, for
@@ -133,6 +142,7 @@ class RunOptions(CallOptions, total=False):
 
     deadline: float | datetime
     stream: bool
+    warm_first: bool
     progress: Progress
     total: int
     journal: str | os.PathLike[str] | Journal
@@ -142,7 +152,9 @@ class RunOptions(CallOptions, total=False):
 
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__) | frozenset(Params.__annotations__)
-EFFORT = frozenset({"timeout", "max_retries", "retry_for", "priority", "extra_headers"})  # options that any API knows
+EFFORT = frozenset(
+    {"timeout", "max_retries", "retry_for", "hedge", "priority", "extra_headers"}
+)  # options that any API knows
 RUN_OPTIONS = CALL_OPTIONS | frozenset(RunOptions.__annotations__)
 
 
@@ -233,34 +245,28 @@ def _is_finite(value: object) -> bool:
     return is_number(value) and isfinite(value)  # type: ignore[arg-type]  # it is a number
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return _is_whole(value) and value >= 1  # type: ignore[operator]  # it is a number
-
-
 # What a parameter must be to be sent at all. Its range is the provider's to say: it differs from model to model.
 FIGURES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "temperature": ("a number", _is_finite),
     "top_p": ("a number", _is_finite),
     "frequency_penalty": ("a number", _is_finite),
     "presence_penalty": ("a number", _is_finite),
-    "seed": ("a whole number", _is_whole),
-    "top_logprobs": ("a whole number", _is_whole),
-    "max_tokens": ("a whole number >= 1", _is_count),
-    "max_completion_tokens": ("a whole number >= 1", _is_count),
+    "seed": ("a whole number", is_whole),
+    "top_logprobs": ("a whole number", is_whole),
+    "max_tokens": ("a whole number >= 1", is_count),
+    "max_completion_tokens": ("a whole number >= 1", is_count),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
     "budget": ("USD, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # a number
     "token_budget": ("tokens, 0 or more", lambda value: _is_finite(value) and value >= 0),  # type: ignore[operator]  # too
+    "hedge": ("a share, from 0 (none) to below 1", lambda value: is_number(value) and 0 <= value < 1),  # type: ignore[operator]
+    "warm_first": ("True or False", lambda value: isinstance(value, bool)),
     "dedupe": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
 # Words that are at home elsewhere, and where; looked up before what they resemble.
 REFUSED = {
-    "n": "ask once per answer: one prompt, one Result",
+    "n": "ask once per answer: one prompt, one Result; `fan.vote(prompt, votes=n)` takes the most frequent answer",
     "stream": "a single answer is streamed by `fan.stream(prompt)`, all of a run by `fan.map(..., stream=True)`",
     "messages": "hand the messages in as the prompt",
     "system": "say instructions=",
@@ -318,6 +324,8 @@ class Settings:
     rank: int | None
     fallbacks: tuple[str | Endpoint, ...]
     stream: bool
+    hedge: float
+    warm_first: bool
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:
@@ -330,6 +338,8 @@ class Settings:
             rank=None if options.get("priority") is None else rank_of(options["priority"]),
             fallbacks=tuple(options.get("fallbacks") or ()),
             stream=bool(options.get("stream")),
+            hedge=options.get("hedge") or 0.0,
+            warm_first=bool(options.get("warm_first")),
         )
 
 

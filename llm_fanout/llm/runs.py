@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane
+from ..hedging import HedgingHere
 from ..journal import Journal, OpenJournal
 from ..memory import Memory, Reused
 from ..providers.schema import Schema
@@ -17,6 +18,7 @@ from ..run import Run, leave_all
 from ..scope import SCOPE
 from ..sharing import SharedHere
 from ..tally import Totals
+from ..warmup import WarmUp
 from ..work import Terms
 from .calls import PromptCall, digest_of
 from .endpoint import Endpoint
@@ -56,6 +58,7 @@ class Runs:
         self._options = options
         self._purses = purses
         self._shared = SharedHere()
+        self._hedging = HedgingHere()  # for single calls: each run has its own
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def one(
@@ -69,9 +72,13 @@ class Runs:
     ) -> Run[Any]:
         """A run of one call."""
         scope = SCOPE.get()
-        patience = {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
         lane = self._calls if scope is None else scope.calls
-        return self.many([prompt_of(prompt)], model, patience, lane=lane, schema=schema, tell=tell)
+        patience = self.impatient(options)
+        return self.many([prompt_of(prompt)], model, patience, lane=lane, schema=schema, tell=tell, hedging=self._hedging)
+
+    def impatient(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """These options and the client's, for calls whose answers somebody waits for."""
+        return {"retry_for": CALL_RETRY_FOR, **self._options, **options, "progress": False}
 
     def many(
         self,
@@ -80,10 +87,12 @@ class Runs:
         options: Mapping[str, Any],
         *,
         lane: Lane | None = None,
+        purses: Sequence[Purse] = (),
         schema: Schema[Any] | None = None,
         api: str | None = None,
         tell: Tell | None = None,
         reuse: Report[Any] | None = None,
+        hedging: HedgingHere | None = None,
     ) -> Run[Any]:
         """A run of whatever `prompts` gives.
 
@@ -92,15 +101,17 @@ class Runs:
             model: Another model than the client's own.
             options: All of them, checked.
             lane: Whose share it uses, by default one more of the scope.
+            purses: Budgets that it has to keep besides its own, its scopes' and the client's.
             schema: What the answers have to fit, if anything.
             api: What they are asked through, where that is not the endpoint's to say.
             tell: Gets the pieces of streamed answers.
             reuse: An earlier report.
+            hedging: Who copies those of its calls that take too long, if that is not the run's own.
         """
         scope = SCOPE.get()
         own = purses_stated(options, "the run")
-        purses = [*own, *([] if scope is None else scope.purses()), *self._purses]
-        budgets = Budgets(purses) if purses else None
+        kept = [*own, *purses, *self.purses()]
+        budgets = Budgets(kept) if kept else None
         plans = Plans(
             self.routes,
             model,
@@ -128,6 +139,8 @@ class Runs:
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
             budgets=budgets,
             shared=self._shared if options.get("dedupe") else None,
+            gate=WarmUp() if options.get("warm_first") else None,
+            hedging=hedging,
         )
         run: Run[Any] = Run(
             prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
@@ -136,6 +149,11 @@ class Runs:
             scope.enter(run)
         self._runs.add(run)
         return run
+
+    def purses(self) -> list[Purse]:
+        """The budgets that whatever is asked here and now has to keep: those of the scopes around, and the client's."""
+        scope = SCOPE.get()
+        return [*([] if scope is None else scope.purses()), *self._purses]
 
     async def aclose(self) -> None:
         """Cancel what runs on this event loop, close its connections, and let go of the quotas."""

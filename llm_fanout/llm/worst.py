@@ -105,7 +105,7 @@ class Bill:
         limit: The tokens of its answer that the budget allows, where the call does not say.
     """
 
-    __slots__ = ("_is_open", "_output", "_settled", "attempt", "limit", "worst")
+    __slots__ = ("_open", "_output", "_settled", "attempt", "limit", "worst")
 
     def __init__(self, worst: Worst) -> None:
         self.worst = worst
@@ -113,7 +113,7 @@ class Bill:
         self.attempt = worst.least
         self._output = 0.0
         self._settled = Charge()
-        self._is_open = False
+        self._open = 0
 
     def allow(self, output: float) -> Charge:
         """What one attempt uses at most whose answer may have so many tokens."""
@@ -128,11 +128,11 @@ class Bill:
 
     def open(self) -> None:
         """An attempt begins."""
-        self._is_open = True
+        self._open += 1
 
     def book(self, spending: Spending, *, is_whole: bool = True) -> None:
         """It has ended, and this is what it used; if nobody knows, or its answer broke off, as much as it may have."""
-        self._is_open = False
+        self._open -= 1
         usage = spending.usage
         if usage == NO_USAGE or not is_whole:
             self._settled += self.attempt
@@ -141,12 +141,12 @@ class Bill:
 
     def refused(self) -> None:
         """It has ended, and used nothing."""
-        self._is_open = False
+        self._open -= 1
 
     @property
     def charged(self) -> Charge:
-        """What its attempts have used, or may have used, the one under way included."""
-        return self._settled + self.attempt if self._is_open else self._settled
+        """What its attempts have used, or may have used, those under way included."""
+        return self._settled + Charge(self.attempt.usd * self._open, self.attempt.tokens * self._open)
 
     def _usd(self, spending: Spending) -> float:
         if self.worst.rates is None:

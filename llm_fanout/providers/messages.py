@@ -120,6 +120,8 @@ class MessagesFormat:
         messages, schema = request.messages, request.schema
         if schema is not None and not schema.strict:
             messages = schema.asked_in(messages)
+        if request.shared:
+            messages = _marked(messages, len(messages) - len(request.messages) + request.shared - 1)
         return _conversation(messages)
 
     def frame(self, request: Request) -> dict[str, Any]:
@@ -184,6 +186,16 @@ def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
             turns.extend(_turn(message) for message in group)
     system = _system(leading)
     return {"system": system, "messages": turns} if system else {"messages": turns}
+
+
+def _marked(messages: Sequence[Message], at: int) -> Sequence[Message]:
+    """`messages`, cached up to the one there, unless it says so itself, or has nothing that can be marked."""
+    content = messages[at].get("content")
+    blocks: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else [*rows(content)]
+    if not blocks or any("cache_control" in mapping(block) for block in blocks):
+        return messages
+    blocks[-1] = {**blocks[-1], "cache_control": {"type": "ephemeral"}}
+    return [*messages[:at], {**messages[at], "content": blocks}, *messages[at + 1 :]]
 
 
 def _system(leading: Sequence[Message]) -> object:

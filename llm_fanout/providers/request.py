@@ -26,6 +26,7 @@ class Request:
             `extra_headers` are the sender's business.
         schema: What the answer has to fit, if anything.
         stream: Whether the answer is asked for as a stream.
+        shared: How many of the first messages other calls begin with, too: what a provider is to cache that has to be told.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict, repr=False)
     schema: Schema[Any] | None = None
     stream: bool = False
+    shared: int = 0
 
     @property
     def max_tokens(self) -> int | None:

@@ -106,11 +106,17 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "attempts", f"{summary.attempts:,}"
     usage = summary.usage
     if usage.input_tokens or usage.output_tokens:
-        cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+        cached = f" ({_cached(summary)})" if usage.cached_tokens else ""
         yield "tokens", f"{usage.input_tokens:,} in{cached}, {usage.output_tokens:,} out"
         yield "cost", _cost(summary)
     if summary.binding != "provider" or (summary.attempts and summary.elapsed):
         yield "waited for", BINDING.get(summary.binding, summary.binding)
+
+
+def _cached(summary: Summary) -> str:
+    """How much of the input came from a cache, and what that has saved."""
+    cached, saved = summary.usage.cached_tokens, summary.saved
+    return f"{cached:,} cached" + (f", which saved ${saved:,.4f}" if saved else "")
 
 
 def _answered_by(report: Report[object]) -> Iterator[tuple[str, str]]:

@@ -116,18 +116,24 @@ class Calls:
     async def _reply(self, call: Call, asked: Asked, fate: Fate, said: Spoken) -> web.StreamResponse:
         """The answer, in its time."""
         reply = Reply(f"{fate.draw.getrandbits(48):012x}", int(time.time()), asked, said, self._prefixes.cached(asked))
+        head = partial(self._begin, call.api, asked, fate)
         if fate.fault is not None or asked.streams:
             body = body_of(call.api, reply, self._pace(fate), fate.draw, fate.fault)
-            delivery = Delivery(call.request, partial(self._announced, call.api))
+            delivery = Delivery(call.request, head)
             answer = await delivery.send(body, asyncio.get_running_loop().time())
         else:  # as quick as can be: most are
             await asyncio.sleep(fate.latency)
             whole = json.dumps(call.api.whole(reply)).encode()
-            answer = web.Response(body=whole, headers={**self._announced(call.api), **JSON})
+            answer = web.Response(body=whole, headers={**head(), **JSON})
         if fate.fault is None:
-            self._prefixes.keep(asked)
             self._stats.answered(asked.text, asked.tokens + said.tokens, time.monotonic(), asked.form.kind)
         return answer
+
+    def _begin(self, api: Api, asked: Asked, fate: Fate) -> dict[str, str]:
+        """The headers of an answer that begins now: its prompt was read, and is cached."""
+        if fate.fault is None:
+            self._prefixes.keep(asked)
+        return self._announced(api)
 
     def _pace(self, fate: Fate) -> Pace:
         config = self._config

@@ -18,7 +18,7 @@ KEPT = 10_000  # prefixes; of more, the oldest are forgotten
 
 
 class Prefixes:
-    """The long beginnings of the prompts that were answered, by whole messages."""
+    """The long beginnings of the prompts to which an answer has begun, by whole messages."""
 
     def __init__(self) -> None:
         self._kept: dict[bytes, None] = {}
@@ -29,7 +29,7 @@ class Prefixes:
         return known // STEP * STEP
 
     def keep(self, asked: Asked) -> None:
-        """It has been answered: what begins like it is cached from now on."""
+        """Its answer begins: what begins like it is cached from now on."""
         for _, key in _long_ones(asked):
             self._kept[key] = None
             if len(self._kept) > KEPT:

@@ -78,12 +78,13 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 
 def test_version_and_help() -> None:
-    """`--version` prints it, `--help` the commands; nothing heavy is imported for that."""
+    """`--version` prints it, `--help` the commands; nothing heavy is imported for that, nor for the help of one."""
     code = (
         "import sys; from llm_fanout import cli\n"
-        "try: cli.app(['--help'])\n"
-        "except SystemExit: pass\n"
-        "print([name for name in ('openai', 'aiohttp', 'httpx', 'genai_prices') if name in sys.modules])"
+        "for arguments in [['--help'], ['mcp', '--help']]:\n"
+        "    try: cli.app(arguments)\n"
+        "    except SystemExit: pass\n"
+        "print([name for name in ('openai', 'aiohttp', 'httpx', 'genai_prices', 'mcp', 'anyio') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

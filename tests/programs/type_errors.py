@@ -45,6 +45,20 @@ async def typed(fan: FanOut) -> None:  # noqa: PLR0915  # a line a mistake
         async for piece in pieces:
             reveal_type(piece)  # R: str
     fan.stream("a", n=3)  # E
+    reveal_type((await fan.race(["a"], accept=lambda result: result.value == "a")).value)  # R: str
+    fan.race(["a"], journal="j")  # E
+    fan.race([1])  # E
+    reveal_type(await fan.vote("a", votes=5, lead=2, key=len))  # R: llm_fanout.llm.vote.Vote[str]
+    vote = fan.vote("a", votes=5, response_format=Invoice, key=lambda i: i.total)
+    reveal_type(await vote)  # R: llm_fanout.llm.vote.Vote[type_errors.Invoice]
+    fan.vote("a", votes=5, response_format=Invoice, key=len)  # E
+    fan.vote("a")  # E
+    reveal_type((await fan.reduce(["a"], lambda parts: "x", context=5)).value)  # R: str
+    reveal_type((await fan.reduce(fan.map(["a"]), lambda parts: "x".join(parts), context=5)).value)  # R: str
+    invoices = fan.map(["a"], response_format=Invoice)
+    reveal_type((await fan.reduce(invoices, str, context=5, response_format=Invoice)).value)  # R: type_errors.Invoice
+    fan.reduce(["a"], str)  # E
+    fan.reduce(["a"], len, context=5)  # E
     Endpoint("mine/x", provider=mine, price=(1.0, 2.0))
     Endpoint("mine/x", provider=len)  # E
     fan.map([1, 2])  # E

@@ -1,0 +1,162 @@
+"""Second copies of calls that take much longer than others like them: when one is sent, and which of the two counts.
+
+Theory of operation. A copy is a job of its own, with the lowest rank there is: it starts when nobody else on its quota wants
+to. Whichever has an answer first, or the first piece of one that is streamed, ends the other, and the call is over when both
+have ended, for only then is it known what it has used. A copy that fails leaves the call as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from . import clock
+from .core.job import Attempt, Job, Outcome, Verdict
+from .core.stragglers import Stragglers
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .core.source import Source
+    from .shell import Shell
+    from .work import Timing, Work
+
+T = TypeVar("T")
+
+
+class Copy(Generic[T]):
+    """A second copy of a call: the payload of its job.
+
+    Args:
+        call: What it is a copy of.
+        work: The call's, once more.
+        kind: Where it counts.
+
+    Attributes:
+        job: Its job, until that is over.
+        outcome: How it ended, and how long it took.
+        counts: Whether its answer is the call's, however it ends.
+    """
+
+    __slots__ = ("call", "counts", "job", "kind", "outcome", "perform", "shell", "timeout", "work")
+
+    def __init__(self, call: Call[T], work: Work[T], kind: Stragglers) -> None:
+        self.call = call
+        self.work: Any = work
+        self.kind = kind
+        self.perform = work.perform
+        self.timeout = work.timeout
+        self.shell: Shell | None = None
+        self.job: Job | None = None
+        self.outcome: tuple[Outcome, Timing] | None = None
+        self.counts = False
+
+    def late(self) -> Outcome:
+        """What is said of an attempt that took longer than its timeout."""
+        late: Outcome = self.work.late()
+        return late
+
+    def started(self, attempt: Attempt) -> Context:
+        """Its attempt begins; the context for it."""
+        return self.call.passage.under_way.copy_started()
+
+    def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
+        """Its attempt has ended."""
+        self.call.passage.under_way.copy_ended(self, attempt, outcome, verdict, now)
+
+    def evicted(self, job: Job, error: Exception | None, now: float) -> None:
+        """It is over before it was sent: what it was for is closed."""
+        self.untried(job)
+
+    def untried(self, job: Job) -> None:
+        """It was called back before it was sent."""
+        self.kind.spare()
+        self.call.passage.under_way.copy_over(self)
+
+
+class Hedging:
+    """Has those calls copied that take too long, on one event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._kinds: dict[tuple[Source, float], Stragglers] = {}
+        self._under_way: dict[Call[Any], Stragglers] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = inf
+
+    def began(self, call: Call[Any], source: Source, now: float) -> None:
+        """An attempt of `call` is under way, which waited for `source`."""
+        share = call.work.hedge
+        kind = self._kinds.get((source, share))
+        if kind is None:
+            kind = self._kinds[source, share] = Stragglers(share)
+        self._under_way[call] = kind
+        kind.began(call, now)
+        self._set_timer()
+
+    def answered(self, call: Call[Any]) -> None:
+        """The answer to `call` is there, or has begun; this may have been told before."""
+        kind = self._under_way.pop(call, None)
+        if kind is not None:
+            kind.answered(call, clock.now())
+            self._look()
+
+    def cut(self, call: Call[Any]) -> None:
+        """An attempt of `call` has ended without an answer, or is another run's from now on."""
+        kind = self._under_way.pop(call, None)
+        if kind is not None:
+            kind.cut(call, clock.now())
+            self._look()
+
+    def close(self) -> None:
+        """No call will take too long any more."""
+        self._rings_at = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """Copy what is to be copied now, and see to it that we look again when the next is."""
+        now = clock.now()
+        for kind in tuple(self._kinds.values()):
+            for call in kind.overdue(now):
+                self._copy(call, kind)
+        self._set_timer()
+
+    def _copy(self, call: Any, kind: Stragglers) -> None:
+        under_way = call.passage.under_way
+        if under_way.may_copy(call):
+            kind.copy(call)  # first: with the copy others may begin
+            under_way.copy(Copy(call, call.work.twin(), kind))
+        else:
+            kind.pass_over(call)
+
+    def _set_timer(self) -> None:
+        at = min([kind.next_at() for kind in self._kinds.values()], default=inf)
+        if at == self._rings_at:
+            return
+        self.close()
+        if at < inf:
+            self._rings_at = at
+            self._timer = self._loop.call_later(max(0.0, at - clock.now()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, inf
+        self._look()
+
+
+class HedgingHere:
+    """One `Hedging` for each event loop, for calls that are made one by one and learnt from together."""
+
+    def __init__(self) -> None:
+        self._hedging: WeakKeyDictionary[asyncio.AbstractEventLoop, Hedging] = WeakKeyDictionary()
+
+    def here(self) -> Hedging:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        hedging = self._hedging.get(loop)
+        if hedging is None:
+            hedging = self._hedging[loop] = Hedging()
+        return hedging

@@ -1,0 +1,368 @@
+"""Second copies of calls that take too long: through clients, in virtual time and over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from support import Simulate, completion, consume, served
+
+from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, Unavailable
+from llm_fanout.providers import Reply, Request
+from llm_fanout.quotas import quotas
+from llm_fanout.spending import Usage
+
+SECOND = 1.0
+Answers = Callable[[str, int], Awaitable[str | Reply]]
+
+
+class Provider:
+    """Answers after a second; what is said of a text and the number of its try, it does instead.
+
+    Attributes:
+        tries: How often each text was asked.
+        cut: How many requests were cancelled.
+    """
+
+    def __init__(self, seconds: Callable[[str, int], float] = lambda text, number: SECOND) -> None:
+        self._seconds = seconds
+        self.tries: Counter[str] = Counter()
+        self.cut = 0
+        self.running = 0
+        self.fails: set[tuple[str, int]] = set()
+
+    async def __call__(self, request: Request) -> Reply:
+        text = request.messages[-1]["content"]
+        self.tries[text] += 1
+        number = self.tries[text]
+        self.running += 1
+        try:
+            await asyncio.sleep(self._seconds(text, number))
+        except asyncio.CancelledError:
+            self.cut += 1
+            raise
+        finally:
+            self.running -= 1
+        if (text, number) in self.fails:
+            raise Unavailable("it broke", kind="server")
+        return Reply(text=f"{text}, try {number}", usage=Usage(10, 1), finish_reason="stop")
+
+
+def slow_first(text: str, number: int) -> float:
+    """Those that are called so take a minute, the first time."""
+    return 60.0 if text.startswith("slow") and number == 1 else SECOND
+
+
+def fan_of(provider: Any, limits: Limits | None = None, **options: Any) -> FanOut:
+    """A client of `provider`."""
+    price = options.pop("price", None)
+    return FanOut(Endpoint("mine/x", provider=provider, limits=limits or Limits(adapt=False), price=price), **options)
+
+
+def row(number: int = 99, *others: str) -> list[str]:
+    """So many usual prompts, and others after them."""
+    return [*(f"p{index}" for index in range(number)), *others]
+
+
+def test_a_straggler_is_asked_twice(simulate: Simulate[Report[str]]) -> None:
+    """Its second copy answers, the first is cancelled; both are counted, and its times are its own."""
+    provider = Provider(slow_first)
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+
+    slow = report[-1]
+    assert (slow.text, slow.attempts, slow.ok) == ("slow, try 2", 2, True)
+    assert (provider.cut, report.summary.attempts, report.summary.in_flight) == (1, 101, 0)
+    assert slow.latency == pytest.approx(2.5 * SECOND, rel=0.05)  # sent when the first had taken half as long again
+    assert slow.service_time == pytest.approx(SECOND)
+    assert report.summary.elapsed == slow.latency
+    assert sum(each.calls for each in report.summary.spending) == 101
+    assert report.summary.unpriced == 101  # there is no price; and nobody knows what the first copy has used
+    assert report.summary.usage == Usage(1_000, 100)
+
+
+def test_there_are_no_copies_unless_asked_for(simulate: Simulate[Report[str]]) -> None:
+    """Each is billed, so it is off by default; a prompt may say so, too."""
+    provider = Provider(slow_first)
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"))))
+    other = simulate(lambda: consume(fan_of(Provider(slow_first)).map([*row(), Prompt("slow", hedge=0.0)], hedge=0.05)))
+
+    assert (report[-1].attempts, other[-1].attempts) == (1, 1)
+    assert report.summary.elapsed == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("hedge", [1.0, -0.1, "p95", True])
+def test_a_share_is_a_share(hedge: Any) -> None:
+    """Refused before anything starts."""
+    with pytest.raises(ConfigError, match="hedge must be a share"):
+        fan_of(Provider()).map(["a"], hedge=hedge)
+
+
+def test_whoever_is_first_counts(simulate: Simulate[Report[str]]) -> None:
+    """If that is the first copy after all, the second is cancelled."""
+    provider = Provider(lambda text, number: [SECOND, 2.0, 10.0][number if text == "slow" else 0])
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+
+    assert (report[-1].text, report[-1].attempts) == ("slow, try 1", 2)
+    assert (provider.cut, report.summary.elapsed) == (1, pytest.approx(2.0))
+
+
+def test_a_copy_that_fails_changes_nothing(simulate: Simulate[Report[str]]) -> None:
+    """The first goes on, and counts."""
+    provider = Provider(lambda text, number: 5.0 if (text, number) == ("slow", 1) else SECOND)
+    provider.fails.add(("slow", 2))
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+
+    assert (report[-1].text, report[-1].attempts) == ("slow, try 1", 2)
+    assert (provider.cut, report.summary.elapsed) == (0, pytest.approx(5.0))
+
+
+def test_a_first_that_fails_waits_for_its_copy(simulate: Simulate[Report[str]]) -> None:
+    """The call has failed only when both have."""
+    provider = Provider(lambda text, number: {1: 2.0, 2: 5.0}[number] if text.startswith("slow") else SECOND)
+    provider.fails |= {("slow a", 1), ("slow b", 1), ("slow b", 2)}
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(98, "slow a", "slow b"), hedge=0.05, max_retries=0)))
+
+    assert (report[-2].text, report[-2].attempts) == ("slow a, try 2", 2)
+    assert (report[-1].error is not None, report[-1].attempts) == (True, 2)
+    assert (provider.cut, report.summary.elapsed) == (0, pytest.approx(6.5, rel=0.02))
+
+
+def test_a_copy_outlives_a_retry(simulate: Simulate[Report[str]]) -> None:
+    """The first waits out a backoff while the copy answers: that is the answer."""
+    provider = Provider(lambda text, number: {1: 1.6, 2: 0.5}.get(number, 9.0) if text == "slow" else SECOND)
+    provider.fails |= {("slow", 1)}
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+
+    assert report[-1].text == "slow, try 2"
+    assert report.summary.elapsed == pytest.approx(2.0, rel=0.05)
+
+
+def test_no_copy_while_others_wait(simulate: Simulate[Report[str]]) -> None:
+    """Whoever waits to start goes first; then it is the copy's turn."""
+    provider = Provider(slow_first)
+    limits = Limits(max_concurrency=10, adapt=False)
+
+    report = simulate(lambda: consume(fan_of(provider, limits).map(["slow", *row(99)], hedge=0.05)))
+
+    assert report[0].text == "slow, try 2"
+    assert report.summary.elapsed == pytest.approx(12.0)  # 99 calls in nine slots take eleven seconds, then the copy
+
+
+def test_a_copy_that_still_waits_is_called_back(simulate: Simulate[Report[str]]) -> None:
+    """It was never sent: nobody is cut off, and nothing is counted."""
+    provider = Provider(lambda text, number: 3.5 if text == "slow" else SECOND)
+    limits = Limits(max_concurrency=10, adapt=False)
+
+    report = simulate(lambda: consume(fan_of(provider, limits).map(["slow", *row(300)], hedge=0.01)))
+
+    assert (report[0].attempts, report.summary.attempts, provider.cut) == (1, 301, 0)
+
+
+def test_a_budget_that_has_no_room_has_no_copies(simulate: Simulate[list[Report[str]]]) -> None:
+    """A copy is paid for like any try: never more than the budget, and what it may have used is booked."""
+    provider = Provider(slow_first)
+
+    async def main() -> list[Report[str]]:
+        tight = fan_of(provider, price=(0.0, 1e6), max_tokens=1, budget=100.5)
+        wide = fan_of(provider, price=(0.0, 1e6), max_tokens=1, budget=200.0)
+        return [await tight.map(row(99, "slow 1"), hedge=0.05), await wide.map(row(99, "slow 2"), hedge=0.05)]
+
+    tight, wide = simulate(main)
+
+    assert (tight[-1].attempts, wide[-1].attempts) == (1, 2)
+    assert [report.summary.elapsed for report in (tight, wide)] == pytest.approx([60.0, 2.5], rel=0.05)
+
+
+@pytest.mark.parametrize("seconds", [1.6, 2.1])
+def test_a_run_that_is_cancelled_ends_both(simulate: Simulate[Report[str]], seconds: float) -> None:
+    """Copies are calls like others: a deadline cuts them off, and nothing is left under way."""
+    provider = Provider(lambda text, number: 60.0 if text == "slow" else SECOND)
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05, deadline=seconds)))
+
+    error = report[-1].error
+    assert error is not None
+    assert (error.kind, report[-1].attempts, provider.running) == ("deadline", 2, 0)
+    assert report.summary.elapsed == pytest.approx(seconds)
+
+
+def test_a_run_that_winds_down_lets_copies_end(simulate: Simulate[Report[str]]) -> None:
+    """What is under way may end, be it the second copy alone."""
+    provider = Provider(lambda text, number: {1: 1.8, 2: 3.0}[number] if text == "slow" else SECOND)
+    provider.fails.add(("slow", 1))
+
+    async def main() -> Report[str]:
+        run = fan_of(provider).map(row(99, "slow"), hedge=0.05, max_retries=0)
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(2.0)
+        run.wind_down()
+        return await waiting
+
+    assert simulate(main)[-1].text == "slow, try 2"
+
+
+def test_single_calls_learn_from_each_other(simulate: Simulate[Any]) -> None:
+    """Of calls that are made one by one, the client knows how long they take."""
+    provider = Provider(slow_first)
+
+    async def main() -> Any:
+        fan = fan_of(provider, hedge=0.05)
+        for prompt in row(30):
+            await fan.call(prompt)
+        return await fan.call("slow")
+
+    result = simulate(main)
+
+    assert (result.text, result.latency) == ("slow, try 2", pytest.approx(2.5, rel=0.05))
+
+
+def test_slots_come_back(simulate: Simulate[int]) -> None:
+    """After many histories with failures, stragglers and cancelled runs the quota holds nothing; every call ended once."""
+
+    async def history(seed: int) -> int:
+        draw = random.Random(seed)
+        provider = Provider(lambda text, number: 40.0 if draw.random() < 0.1 else draw.uniform(0.5, 1.5))
+        provider.fails = {(f"p{draw.randrange(60)}", draw.randint(1, 3)) for _ in range(12)}
+        fan = fan_of(provider, Limits(max_concurrency=draw.choice([5, 60]), adapt=False))
+        run = fan.map(row(60), hedge=draw.choice([0.05, 0.2, 0.5]), dedupe=draw.random() < 0.3)
+        asyncio.get_running_loop().call_later(draw.uniform(0.1, 30.0), run.cancel)
+        report = await run
+        assert [result.index for result in report] == list(range(60))
+        assert report.summary.in_flight == provider.running == 0
+        assert report.summary.attempts == sum(result.attempts for result in report) == sum(provider.tries.values())
+        quota = next(route.hold.quota for _, route in fan._runs.routes)
+        assert quota.slots.in_use == 0
+        await fan.aclose()
+        return provider.cut
+
+    async def main() -> int:
+        return sum([await history(seed) for seed in range(40)])
+
+    assert simulate(main) > 40
+    assert not quotas.engine._shells
+
+
+def test_heavy_tails_are_cut(simulate: Simulate[float]) -> None:
+    """Two hundred at once, one in a hundred of which takes twenty times as long: the end comes in 40 % of the time."""
+
+    async def makespan(seed: int, hedge: float) -> float:
+        draw = random.Random(seed)
+        provider = Provider(lambda text, number: draw.lognormvariate(0.0, 0.5) * (20 if draw.random() < 0.01 else 1))
+        report = await fan_of(provider).map(row(200), hedge=hedge)
+        assert report.summary.attempts <= 210
+        assert report.summary.succeeded == 200
+        return report.summary.elapsed
+
+    async def ratio(seed: int) -> float:
+        return await makespan(seed, 0.05) / await makespan(seed, 0.0)
+
+    async def main() -> float:
+        return statistics.median([await ratio(seed) for seed in range(7)])
+
+    assert simulate(main) <= 0.4
+
+
+async def test_heavy_tails_are_cut_over_sockets() -> None:
+    """The same over a real server: stragglers' connections are cut, and at most one request in twenty is extra."""
+    requests, hung_up = Counter[str](), 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal hung_up
+        text = (await request.json())["messages"][-1]["content"]
+        requests[text] += 1
+        try:
+            await asyncio.sleep(20.0 if text in ("p3", "p77") and requests[text] == 1 else 0.2)
+        except asyncio.CancelledError:
+            hung_up += 1
+            raise
+        return web.json_response(completion(text))
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with served(app, backlog=512) as port:
+        endpoint = Endpoint("openai/x", base_url=f"http://127.0.0.1:{port}/v1", api_key="k", limits=Limits(adapt=False))
+        async with FanOut(endpoint) as fan:
+            report = await fan.map(row(200), hedge=0.05)
+        await asyncio.sleep(0)
+
+    assert report.summary.succeeded == 200
+    assert report.summary.elapsed < 0.4 * 20.0
+    assert sum(requests.values()) <= 210
+    assert (requests["p3"], requests["p77"]) == (2, 2)
+
+
+def chunk(text: str, reason: str | None = None) -> bytes:
+    """An event of a streamed chat completion."""
+    said = {"role": "assistant", "content": text}
+    choice = {"index": 0, "delta": said, "finish_reason": reason}
+    event = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "x", "choices": [choice]}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+async def test_the_first_piece_decides() -> None:
+    """Of two streams the one that says something first goes on, however long it takes; nobody reads a mixture of both."""
+    tries: Counter[str] = Counter()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        text = (await request.json())["messages"][-1]["content"]
+        tries[text] += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        number = tries[text]
+        await asyncio.sleep(30.0 if text == "slow" and number == 1 else 0.02)
+        for piece in ("try ", str(number)):
+            await response.write(chunk(piece))
+            await asyncio.sleep(0.5 if text == "slow" else 0.0)
+        await response.write(chunk("", "stop") + b"data: [DONE]\n\n")
+        return response
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with (
+        served(app) as port,
+        FanOut("openai/x", base_url=f"http://127.0.0.1:{port}/v1", api_key="k", hedge=0.04) as fan,
+    ):
+        for number in range(30):
+            async with fan.stream(f"p{number}") as pieces:
+                assert [piece async for piece in pieces] == ["try ", "1"]
+        async with fan.stream("slow") as pieces:
+            heard = [piece async for piece in pieces]
+
+    assert heard == ["try ", "2"]
+    assert pieces.result.attempts == 2
+    assert pieces.result.text == "try 2"
+
+
+def test_a_call_left_to_others_keeps_its_copy(simulate: Simulate[Any]) -> None:
+    """A run that is cancelled leaves its call, and the copy of it, to whoever waits for the answer."""
+    provider = Provider(slow_first)
+
+    async def main() -> Any:
+        fan = fan_of(provider)
+        first = fan.map(row(99, "slow"), hedge=0.05, dedupe=True)
+        second = fan.map(["slow"], dedupe=True)
+        leading = asyncio.ensure_future(consume(first))
+        await asyncio.sleep(0.5)
+        following = asyncio.ensure_future(consume(second))
+        await asyncio.sleep(1.5)
+        first.cancel()
+        return await asyncio.gather(leading, following)
+
+    first, second = simulate(main)
+
+    assert first[-1].error.kind == "cancelled"
+    assert (second[0].text, second.summary.elapsed) == ("slow, try 2", pytest.approx(2.0, rel=0.05))
+    assert provider.running == 0
