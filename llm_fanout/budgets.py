@@ -65,12 +65,16 @@ class Purse:
         limit: USD, or tokens.
         unit: Which of these.
         whose: Of what it is the budget, for errors: "the run", "scope 'a'".
+
+    Attributes:
+        has_refused: Whether there was a call that it had no room for.
     """
 
     def __init__(self, limit: float, unit: Unit, whose: str) -> None:
         self.budget = Budget(limit)
         self.unit = unit
         self.place = Charge._fields.index(unit)
+        self.has_refused = False
         self._whose = whose
         self._waiting: dict[Wake, None] = {}  # each once, in order
         self._journal: OpenJournal | None = None
@@ -112,6 +116,7 @@ class Purse:
 
     def stopped(self, amount: float) -> Stopped:
         """Why a call that needs `amount` is not made."""
+        self.has_refused = True
         said = self._said
         budget = self.budget
         if amount > budget.limit:

@@ -121,6 +121,11 @@ class Flow(Generic[T]):
             self.winding_down = error
             self.give_up(error)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is started for now."""
+        return self._tally.paused
+
     def pause(self) -> None:
         """Start nothing more until `resume`; what is under way goes on."""
         self._tally.paused = True
@@ -130,6 +135,7 @@ class Flow(Generic[T]):
         """Go on where it was paused."""
         self._tally.paused = False
         self._engine.resume(self._terms.lane)
+        self.call_soon(self._calls.resume)
 
     def fail(self, whose: str, failure: Exception) -> None:
         """What broke the run: it ends, and whoever consumes it is told."""

@@ -60,7 +60,7 @@ class Copy(Generic[T]):
 
     def started(self, attempt: Attempt) -> Context:
         """Its attempt begins; the context for it."""
-        return self.call.passage.under_way.copy_started()
+        return self.call.passage.under_way.copy_started(attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """Its attempt has ended."""

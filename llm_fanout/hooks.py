@@ -12,8 +12,8 @@ _PLACES: dict[Hook, tuple[str, str]] = {
     "decode": ("llm_fanout.providers.vendors", "decode"),  # reply bytes, API -> text, usage, finish reason
     "response": ("llm_fanout.providers.vendors", "response"),  # reply bytes, API -> the SDK's own object
     "rates": ("llm_fanout.llm.prices", "rates"),  # model -> USD per token
-    "text": ("llm_fanout.report.text", "render"),  # Report, Summary or Estimate -> a few lines for a terminal
-    "html": ("llm_fanout.report.html", "render"),  # Report, Summary or Estimate -> a notebook cell
+    "text": ("llm_fanout.report.text", "render"),  # Report, Summary, Estimate, Scope -> lines for a terminal
+    "html": ("llm_fanout.report.html", "render"),  # Report, Summary, Estimate, Scope -> a notebook cell
     "bar": ("llm_fanout.report.bar", "bar"),  # progress in a terminal or a notebook
     "embedded": ("llm_fanout.sim", "embedded"),  # the provider in a box
 }

@@ -140,6 +140,11 @@ class Passage(Generic[T]):
         if self._gate is not None:
             self._pass(self._gate.begun(call))
 
+    def resume(self) -> None:
+        """The run was paused, and goes on: what waits for room in a budget may find some."""
+        if self._till is not None and self._tally.stopped is None:
+            self._till.serve()
+
     def stop(self) -> None:
         """Cancel all, or those that have not begun, if that is what was wished."""
         host = self._host  # with the last call it is let go of

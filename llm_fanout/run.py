@@ -278,6 +278,12 @@ class Run(Awaitable[Report[T]], Generic[T]):
             raise RunFailed(message, self.report) from what
 
 
+def stop_all(runs: Iterable[Run[Any]], error: Stopped) -> None:
+    """End `runs` like `cancel`, each call by `error`; from any thread."""
+    for run in runs:
+        run._flow.stop(error)
+
+
 async def leave_all(runs: Iterable[Run[Any]], why: str) -> None:
     """Leave those of `runs` that run on this event loop, or were not started yet; each call that is cancelled says `why`."""
     here = asyncio.get_running_loop()

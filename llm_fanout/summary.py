@@ -29,6 +29,7 @@ class Summary:
         spending: Tokens by model; what `usage`, `cost` and `unpriced` are read from.
         elapsed: Seconds since the run started, until it ended.
         eta: Seconds until the end at the pace of the last ten seconds or so; None if that cannot be told.
+        waited: Seconds that calls have spent in the queue, all together: the sum of `Result.queue_time`.
         binding: What the run waited for most: "requests", "tokens", "concurrency", "permits", "gate" (a refusal's
             told wait), "outage", or "provider" if no limit ever held it up.
         waits_for: What it stands still for just now: "paused", "outage" or "gate" (a refusal's told wait); else empty.
@@ -48,6 +49,7 @@ class Summary:
     spending: Sequence[Spending] = ()
     elapsed: float = 0.0
     eta: float | None = None
+    waited: float = 0.0
     binding: str = "provider"
     waits_for: str = ""
     errors: Mapping[Kind, int] = field(default_factory=dict)

@@ -70,6 +70,7 @@ class Tally:
     done: int = 0
     paused: bool = False
     replayed: int = 0
+    _waited: float = 0.0
     _succeeded: int = 0
     _recent: Recent | None = None
     times: Mapping[Timed, Spread] = field(default_factory=lambda: {metric: Spread() for metric in get_args(Timed)})
@@ -82,8 +83,7 @@ class Tally:
 
     def begin(self) -> None:
         """The run starts."""
-        self._began = now = clock.now()
-        self._recent = Recent(now)
+        self._began = clock.now()
 
     @property
     def has_begun(self) -> bool:
@@ -110,6 +110,8 @@ class Tally:
         self.done += 1
         if result.source == "journal":
             self.replayed += 1
+        else:
+            self._waited += result.queue_time
         if result.error is None:
             self._succeeded += 1
             self._note_times(result)
@@ -142,6 +144,7 @@ class Tally:
         self.in_flight += other.in_flight
         self.done += other.done
         self.replayed += other.replayed
+        self._waited += other._waited
         self._succeeded += other._succeeded
         self._errors.update(other._errors.copy())
         self._examples = other._examples | self._examples
@@ -168,6 +171,7 @@ class Tally:
             attempts=self.attempts,
             spending=spending,
             elapsed=self._elapsed(),
+            waited=self._waited,
             eta=self._eta(done),
             binding=self.binding(),
             waits_for=self._waits_for_now(),
@@ -183,8 +187,10 @@ class Tally:
         return (clock.now() if self._ended is None else self._ended) - self._began
 
     def _eta(self, done: int) -> float | None:
-        if self.total is None or self._recent is None or not done or self._waits_for_now():
+        if self.total is None or self._began is None or not done or self._waits_for_now():
             return None
+        if self._recent is None:
+            self._recent = Recent(self._began)
         now = clock.now() if self._ended is None else self._ended
         self._recent.mark(done, now)
         return self._recent.seconds_per_call(done, self.in_flight, now) * (self.total - done)
@@ -245,6 +251,12 @@ class Totals:
         """A call of a run needs `source`."""
         with self._lock:
             self._sum.waits_for(source)
+
+    @property
+    def done(self) -> int:
+        """How many calls have ended."""
+        with self._lock:
+            return self._sum.done + sum(run.done for run in self._running)
 
     def summary(self) -> Summary:
         """The numbers as of now."""

@@ -15,6 +15,10 @@ from .errors import JournalError, Stopped
 class Payer(Protocol):
     """A run."""
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether it starts nothing for now."""
+
     def call_soon(self, step: Callable[[], None]) -> None:
         """Do `step` on its event loop; from any thread."""
 
@@ -50,7 +54,12 @@ class Till:
         self._waiting.append(call)
 
     def serve(self) -> None:
-        """Pass on the calls that there is room for; the run ends if there will be none for the next."""
+        """Pass on the calls that there is room for; the run ends if there will be none for the next.
+
+        A run that is paused takes no room from those that are not; to be called when it goes on.
+        """
+        if self._run.is_paused:
+            return
         paid, end = [], None
         try:
             while self._waiting and self._is_paid(self._waiting[0]):

@@ -160,10 +160,7 @@ class UnderWay(Generic[T]):
             call.work.begun = partial(self._begun, call, None)
         if call.work.hedge:
             self._watch(call, attempt)
-        context = self._context.copy()
-        if self._terms.nests:
-            context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
-        return context
+        return self._context_of(attempt)
 
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
@@ -210,11 +207,11 @@ class UnderWay(Generic[T]):
         copy.job = Job(job.source, job.cost, ONE_TRY, copy, self._terms.lane, COPY, self._deadline)
         self._engine.hand_in([copy.job])
 
-    def copy_started(self) -> Context:
+    def copy_started(self, attempt: Attempt) -> Context:
         """A copy is sent; the context for it."""
         self._tally.attempts += 1
         self._tally.in_flight += 1
-        return self._context.copy()
+        return self._context_of(attempt)
 
     def copy_ended(self, copy: Copy[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """The one attempt of `copy` has ended."""
@@ -283,6 +280,12 @@ class UnderWay(Generic[T]):
         else:
             call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
             self.cancel([call])
+
+    def _context_of(self, attempt: Attempt) -> Context:
+        context = self._context.copy()
+        if self._terms.nests:
+            context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
+        return context
 
     def _jobs_of(self, call: Call[T]) -> Iterator[Job]:
         """Those of a call and its copy that are not over."""

@@ -36,6 +36,7 @@ ROWS = {
         "loops",
         "memory",
         "nesting",
+        "notes",
         "openings",
         "passage",
         "progress",

@@ -12,11 +12,21 @@ from support import in_thread
 import llm_fanout
 
 PACKAGE = Path(llm_fanout.__file__).parent
+GUIDES = sorted((PACKAGE.parent / "docs").glob("*.md"))
 MODULES = [
     ".".join(["llm_fanout", *path.relative_to(PACKAGE).with_suffix("").parts])
     for path in sorted(PACKAGE.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_the_examples_of_a_guide(path: Path) -> None:
+    """Each runs as it stands, from top to bottom, and prints what it says."""
+    failed, tried = in_thread(lambda: doctest.testfile(str(path), module_relative=False, encoding="utf-8"))
+
+    assert tried
+    assert failed == 0
 
 
 @pytest.mark.parametrize("name", MODULES)

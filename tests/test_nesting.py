@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from support import Simulate, consume
 
-from llm_fanout import Executor, clock
+from llm_fanout import Endpoint, Executor, FanOut, Limits, clock
 from llm_fanout.nesting import depth
+from llm_fanout.run import Run
+
+ONE = Limits(max_concurrency=1, adapt=False)
 
 
 class Gauge:
@@ -60,6 +63,51 @@ def test_ten_levels_finish(simulate: Simulate[Any], slots: int) -> None:
     assert (in_use, tasks) == (0, 1)
 
 
+def test_ten_levels_of_scopes_finish(simulate: Simulate[Any]) -> None:
+    """Calls of a client within calls of an executor, ten deep, in a scope each, with one slot everywhere."""
+
+    async def answer(request: object) -> str:
+        await asyncio.sleep(0.1)
+        return "yes"
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=1)
+        async with FanOut(Endpoint("own/f", provider=answer, limits=ONE)) as fan:
+
+            async def level(left: int) -> int:
+                async with fan.scope(f"level {left}", max_concurrency=1) as scope:
+                    await fan.map(["x", "y"])
+                    if left:
+                        await executor.map(level, [left - 1])
+                    return scope.summary.succeeded
+
+            return (await executor.map(level, [9])).values, fan.summary.succeeded, len(asyncio.all_tasks())
+
+    assert simulate(main) == ([20], 20, 1)
+
+
+def test_a_function_may_ask_its_own_client(simulate: Simulate[Any]) -> None:
+    """A provider that is a function may make calls of the client that it answers for, ten deep, with one slot."""
+    levels: list[int] = []
+
+    async def answer(request: object) -> str:
+        levels.append(depth())
+        await asyncio.sleep(0.1)
+        if len(levels) < 10:
+            async with fan.scope("deeper"):
+                return (await fan.call("x")).value
+        return "bottom"
+
+    fan = FanOut(Endpoint("own/f", provider=answer, limits=ONE))
+
+    async def main() -> Any:
+        async with asyncio.timeout(10), fan:
+            return (await fan.call("x")).value, fan.summary.succeeded
+
+    assert simulate(main) == ("bottom", 10)
+    assert levels == list(range(1, 11))
+
+
 def test_depth_is_how_deep_we_are(simulate: Simulate[Any]) -> None:
     """None outside, one in a call, two in a call that a call has made."""
 
@@ -75,6 +123,31 @@ def test_depth_is_how_deep_we_are(simulate: Simulate[Any]) -> None:
         return depth(), (await executor.map(outer, [0])).values
 
     assert simulate(main) == (0, [[1, 2]])
+
+
+def test_a_nested_run_is_paused(simulate: Simulate[Any]) -> None:
+    """While a run within a call is paused, others have the call's slot; resumed, it ends, and the call after it."""
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=1)
+        nested: list[Run[None]] = []
+
+        async def call(_: int) -> float:
+            nested.append(executor.map(asyncio.sleep, [1.0] * 3))
+            await nested[0]
+            return clock.now() - begun
+
+        begun = clock.now()
+        outer = asyncio.ensure_future(consume(executor.map(call, [1])))
+        await asyncio.sleep(1.5)
+        nested[0].pause()
+        await asyncio.sleep(3.5)
+        paused = nested[0].summary
+        other = await executor.map(asyncio.sleep, [1.0] * 2)
+        nested[0].resume()
+        return (await outer).values, paused.done, other.summary.elapsed, executor._quota.slots.in_use
+
+    assert simulate(main) == ([8.0], 2, 2.0, 0)
 
 
 def test_two_executors_that_call_each_other(simulate: Simulate[Any]) -> None:

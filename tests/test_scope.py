@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
-from collections.abc import Callable
+import random
+import weakref
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from support import FakeProvider, Simulate, consume
 
 from llm_fanout import ConfigError, FanOut, Limits, Stopped, clock
-from llm_fanout.scope import SCOPE
+from llm_fanout.run import Run
+from llm_fanout.scope import SCOPE, Scope
 
 MakeFan = Callable[..., FanOut]
 FOUR = Limits(max_concurrency=4, adapt=False)
@@ -202,8 +209,9 @@ def test_calls_after_leaving_raise_stopped(simulate: Simulate[Any], provider: Fa
 
 
 def test_cancel_ends_everything_inside(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
-    """`scope.cancel()` from outside: every run inside ends with its report, and nothing new starts."""
+    """`scope.cancel()` from outside: every run inside ends with its report, nothing new starts, and the scope says so."""
     provider.seconds = 100.0
+    reports: list[Any] = []
 
     async def main() -> Any:
         async with fan_of(FOUR) as fan:
@@ -213,20 +221,21 @@ def test_cancel_ends_everything_inside(simulate: Simulate[Any], provider: FakePr
                 async with fan.scope("agent") as scope:
                     scopes.append(scope)
                     async with fan.scope("helper"):
-                        report = await fan.map(prompts("x", 6))
+                        reports.append(await fan.map(prompts("x", 6)))
                     with pytest.raises(Stopped):
                         await fan.call("more")
-                    return report
 
             task = asyncio.ensure_future(agent())
             await asyncio.sleep(1)
             scopes[0].cancel()
-            return await task
+            with pytest.raises(Stopped, match="scope 'agent' was cancelled"):
+                await task
 
-    report = simulate(main)
+    simulate(main)
 
-    assert report.summary.errors == {"cancelled": 6}
-    assert str(report.summary.stopped) == "scope 'helper' has ended"
+    assert reports[0].summary.errors == {"cancelled": 6}
+    assert str(reports[0].summary.stopped) == "scope 'agent' was cancelled; open another to go on"
+    assert provider.count("more") == 0
 
 
 def test_scopes_are_inherited(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
@@ -347,22 +356,520 @@ async def test_bad_figures_are_refused(provider: FakeProvider, fan_of: MakeFan, 
 
 
 def test_a_thousand_agents(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
-    """1,000 scopes that each fan out twenty calls over one quota: all finish, in the time that the quota takes."""
+    """1,000 scopes of weight 1 or 3 fan out over one quota: halfway each has its share, to a call, and a weight to 5 %."""
+    weights = [1 + 2 * (number % 2) for number in range(1_000)]
 
     async def main() -> Any:
-        async with fan_of(Limits(max_concurrency=500, adapt=False)) as fan:
+        async with fan_of(Limits(max_concurrency=1, adapt=False)) as fan:
 
             async def agent(number: int) -> int:
-                async with fan.scope(f"agent {number}"):
-                    return (await fan.map(prompts(f"a{number}", 20))).summary.succeeded
+                async with fan.scope(f"agent {number}", weight=weights[number]):
+                    return (await fan.map([f"{number}"] * 4 * weights[number])).summary.succeeded
+
+            blocker = asyncio.ensure_future(fan.call("first"))
+            agents = [asyncio.ensure_future(agent(number)) for number in range(1_000)]
+            await asyncio.sleep(0.5)  # all of them want more than there is
+            fan.limits["openai/fake"] = Limits(max_concurrency=501, adapt=False)
+            begun = clock.now()
+            done = await asyncio.gather(*agents)
+            return (await blocker).ok, done, begun, clock.now() - begun, len(asyncio.all_tasks())
+
+    blocked, done, begun, took, tasks = simulate(main)
+
+    assert (blocked, done) == (True, [4 * weight for weight in weights])
+    assert took == pytest.approx(16, abs=0.01)
+    assert (tasks, provider.most) == (1, 501)
+    halfway = Counter(text for at, text in provider.asked if at < begun + 7.9)  # 4,000 of the 8,000, and a few
+    assert all(abs(halfway[str(number)] - 2 * weight) <= 1 for number, weight in enumerate(weights))
+    assert sum(halfway[str(number)] for number in range(0, 1_000, 2)) == pytest.approx(1_000, rel=0.05)
+
+
+def test_a_deadline_ends_what_runs_inside(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """When it passes, calls inside end and later ones raise, by an error that names scope and time; the task goes on."""
+    provider.seconds = 60.0
+    told: list[Any] = []
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan, fan.scope("around") as around:
+            begun = clock.now()
+
+            async def agent() -> None:
+                async with fan.scope("agent", deadline=90):
+                    told.append((await fan.map(prompts("x", 10))).summary)
+                    told.append(clock.now() - begun)
+                    with pytest.raises(Stopped) as refused:
+                        await fan.call("more")
+                    told.append(refused.value)
+                    await asyncio.sleep(10)  # our calls are ended, not the user's code
+
+            with pytest.raises(Stopped) as caught:
+                await agent()
+            return *told, caught.value, clock.now() - begun, (await fan.call("outside")).ok, around.summary.errors
+
+    summary, ended, refused, caught, left, outside, errors = simulate(main)
+
+    assert str(refused).startswith("the deadline of scope 'agent' has passed, 90 s after it was entered")
+    assert (refused.kind, caught, str(summary.stopped)) == ("deadline", refused, str(refused))
+    assert (summary.succeeded, summary.errors) == (4, {"deadline": 6})
+    assert (ended, left, outside) == (90, 100, True)
+    assert errors == {"deadline": 6}
+    assert provider.count("more") == 0
+
+
+def test_the_first_reason_stays(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A scope that was cancelled after its deadline had passed, and left since, still says that it was out of time."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            gate = asyncio.Event()
+
+            async def straggler() -> None:
+                await gate.wait()
+                await fan.call("late")
+
+            async with fan.scope("agent", deadline=5) as scope:
+                task = asyncio.ensure_future(straggler())
+                await asyncio.sleep(6)
+                scope.cancel()
+            gate.set()
+            await task
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+
+def test_a_deadline_that_nobody_met_is_silent(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """It passes after all inside is over, or it ends a run that says so in its Report: nothing was raised, nothing is."""
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan:
+            async with fan.scope("over", deadline=5):
+                await fan.call("x")
+                await asyncio.sleep(10)
+            async with fan.scope("told", deadline=5):
+                report = await fan.map(prompts("y", 100))
+            async with fan.scope("early", deadline=5):
+                pass
+            await asyncio.sleep(10)
+            return report.summary.stopped
+
+    assert simulate(main).kind == "deadline"
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_a_deadline_ends_its_own_scope(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, outer: bool
+) -> None:
+    """A nested scope's deadline ends only what is in there; an outer one's all that is inside, and the outer one raises."""
+    provider.seconds = 8.0
+    seconds = (5.0, 100.0) if outer else (100.0, 5.0)
+
+    async def main() -> Any:
+        told: list[Any] = []
+        async with fan_of() as fan:
+
+            async def inner() -> Any:
+                async with fan.scope("inner", deadline=seconds[1]):
+                    result = await fan.call("inside")
+                    with suppress(Stopped):
+                        await fan.call("later")
+                return result
+
+            try:
+                async with fan.scope("outer", deadline=seconds[0]):
+                    beside, nested = await asyncio.gather(fan.call("beside"), inner(), return_exceptions=True)
+                    told += [nested, beside]
+            except Stopped as exc:
+                told.append(exc)
+            return told
+
+    nested, beside, *raised = simulate(main)
+
+    if outer:
+        assert [str(each.error).split(",")[0] for each in (beside, nested)] == [
+            "the deadline of scope 'outer' has passed"
+        ] * 2
+        assert [each.kind for each in raised] == ["deadline"]
+    else:
+        assert str(nested).startswith("the deadline of scope 'inner' has passed")
+        assert (beside.ok, raised) == (True, [])
+
+
+def test_a_deadline_is_noticed_while_the_loop_is_busy(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that keeps the event loop from turning does not put it off: the next call raises."""
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent", deadline=5):
+            late = clock.now() + 6
+            monkeypatch.setattr(clock, "now", lambda: late)  # six seconds in one step
+            await fan.call("x")
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+    assert provider.asked == []
+
+
+def test_a_deadline_by_the_calendar(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """An aware datetime is an instant, whenever the scope is entered; a naive one, or one that has passed, is refused."""
+    provider.seconds = 3600.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            for wrong in (datetime.now(), datetime.now(UTC) - timedelta(hours=1), -1, "soon"):
+                with pytest.raises(ConfigError, match="deadline"):
+                    fan.scope("x", deadline=wrong)  # type: ignore[arg-type]
+            async with fan.scope("agent", deadline=datetime.now(UTC) + timedelta(seconds=600)):
+                return (await fan.map(["x"])).summary
+
+    summary = simulate(main)
+
+    assert summary.errors == {"deadline": 1}
+    assert summary.elapsed == pytest.approx(600, abs=60)
+
+
+def test_a_scope_inside_threads_is_ended_by_its_deadline(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A run on another thread's loop ends by it, too, with its Report."""
+    provider.seconds = 60.0
+    reports: list[Any] = []
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent", deadline=0.2):
+            await asyncio.to_thread(lambda: reports.append(asyncio.run(consume(fan.map(prompts("x", 3))))))
+
+    with asyncio.Runner() as runner:
+        runner.run(main())
+
+    assert reports[0].summary.errors == {"deadline": 3}
+
+
+class Framework(Exception):
+    """What an agent framework makes of an error."""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_spent_scope_says_so_through_a_framework(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, wrapped: bool
+) -> None:
+    """A Stopped that a transport raised into the body, and noted: swallowed or wrapped there, the scope raises it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("around"):
+            async with fan.scope("agent", token_budget=5):
+                async with fan.scope("tool", token_budget=1_000_000):
+                    result = await fan.call("x" * 100)
+                    assert isinstance(result.error, Stopped)
+                    current = SCOPE.get()
+                    assert current is not None
+                    current.note(result.error)  # as what raises it does
+                if wrapped:
+                    try:
+                        raise result.error
+                    except Stopped as exc:
+                        raise Framework from exc
+            return "not reached"
+
+    with pytest.raises(Stopped, match="the budget of scope 'agent'") as caught:
+        simulate(main)
+
+    assert isinstance(caught.value.__cause__, Framework if wrapped else type(None))
+
+
+def test_a_note_goes_to_the_scope_that_has_ended(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Raised inside another scope, the error of a deadline is raised again where the scope ends whose deadline it is."""
+    provider.seconds = 60.0
+    left: list[str] = []
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("around"), fan.scope("agent", deadline=1):
+            async with fan.scope("tool") as tool:
+                error = (await fan.call("x")).error
+                assert isinstance(error, Stopped)
+                tool.note(error)
+            left.append("tool")
+
+    with pytest.raises(Stopped, match="the deadline of scope 'agent'"):
+        simulate(main)
+
+    assert left == ["tool"]
+
+
+def test_a_bound_that_is_nobodys_is_noted_innermost(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """Whose bound it was cannot be told, such as that of the client: the scope in which it was raised raises it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("outer") as outer:
+            with pytest.raises(Stopped, match="the client's"):
+                async with fan.scope("inner") as inner:
+                    inner.note(Stopped("the client's budget is spent", kind="budget"))
+            inner.note(Stopped("too late", kind="budget"))
+            return outer.summary.done
+
+    assert simulate(main) == 0
+
+
+def test_leaving_elsewhere_leaves_that_context_alone(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """A scope that is left in a task that is in a scope of its own does not take that task out of it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            one = fan.scope("one")
+            await asyncio.create_task(one.__aenter__())
+            entered = SCOPE.get()
+            async with fan.scope("other") as other:
+                await one.__aexit__(None, None, None)
+                return entered, SCOPE.get() is other, (await fan.call("x")).ok
+
+    assert simulate(main) == (None, True, True)
+
+
+def test_leaving_out_of_order(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """The outer of two scopes may be left first: what runs in the inner one ends with it, and no scope is current after."""
+    provider.seconds = 60.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            outer, inner = fan.scope("outer"), fan.scope("inner")
+            await outer.__aenter__()
+            await inner.__aenter__()
+            task = asyncio.ensure_future(fan.call("x"))
+            await asyncio.sleep(1)
+            await outer.__aexit__(None, None, None)
+            between = SCOPE.get()
+            await inner.__aexit__(None, None, None)
+            return (await task).error, between, SCOPE.get()
+
+    error, *current = simulate(main)
+
+    assert str(error).startswith("scope 'outer' has ended")
+    assert current == [None, None]
+
+
+def test_ten_scopes_deep_are_left_at_once(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Runs at every depth, whose objects only their consumers hold, end with the outermost scope, cleaned up."""
+    provider.seconds = 100.0
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            tasks: list[asyncio.Task[Any]] = []
+
+            async def level(left: int) -> None:
+                async with fan.scope(f"level {left}") as scope:
+                    tasks.append(asyncio.ensure_future(consume(fan.map(prompts("x", 2)))))
+                    if left:
+                        tasks.append(asyncio.ensure_future(level(left - 1)))
+                        await asyncio.sleep(1)
+                        gc.collect()
+                        if left < 9:
+                            await asyncio.sleep(1000)
+                    else:
+                        await asyncio.sleep(1000)
+                    assert scope.summary.in_flight == 20
 
             begun = clock.now()
-            done = await asyncio.gather(*(agent(number) for number in range(1_000)))
-            return done, clock.now() - begun, len(asyncio.all_tasks())
+            await level(9)
+            running, took = provider.running, clock.now() - begun
+            await asyncio.sleep(1)
+            reports = [task.result() for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            return running, took, [report.summary.errors for report in reports]
 
-    done, took, tasks = simulate(main)
+    running, took, errors = simulate(main)
 
-    assert done == [20] * 1_000
-    assert took == pytest.approx(40, abs=0.01)
-    assert tasks == 1
-    assert provider.most == 500
+    assert (running, took) == (0, 1)
+    assert errors == [{"cancelled": 2}] * 10
+
+
+def test_a_scope_that_was_left_keeps_its_numbers_only(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """A service opens one for each request: `children` grows without being copied, and lanes and budgets are let go."""
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("service") as service:
+            children, lanes = service.children, []
+            for number in range(3):
+                async with fan.scope(f"request {number}", token_budget=100_000, deadline=60) as request:
+                    lanes.append(weakref.ref(request.lane))
+                    await fan.call("x")
+            gc.collect()
+            return children, [lane() for lane in lanes], request.purses(), service.purses()
+
+    children, lanes, *purses = simulate(main)
+
+    assert [(child.name, child.summary.succeeded) for child in children] == [(f"request {number}", 1) for number in range(3)]
+    assert (lanes, purses) == ([None] * 3, [[], []])
+
+
+def test_a_scope_that_was_left_is_not_kept_for_its_deadline(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan
+) -> None:
+    """Nothing waits for the deadline of a scope that was left before: it is gone when nobody has it."""
+
+    async def main() -> Any:
+        async with fan_of() as fan:
+            async with fan.scope("gone", deadline=3600):
+                await fan.call("x")
+            gc.collect()
+            return [each.name for each in gc.get_objects() if isinstance(each, Scope) and each.name == "gone"]
+
+    assert simulate(main) == []
+
+
+class Chaos:
+    """Agents that open scopes, ask in them and leave them as it comes; everything of it may be cancelled at any moment."""
+
+    def __init__(self, fan: FanOut, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.scopes: list[Scope] = []
+        self._fan = fan
+
+    async def agent(self, left: int) -> None:
+        draw = self.draw
+        bounds: Any = {
+            "deadline": draw.choice([None, 0.5, 3.0]),
+            "token_budget": draw.choice([None, 10_000, 1_000_000]),
+            "max_concurrency": draw.choice([None, 1, 3]),
+        }
+        with suppress(Stopped):
+            async with self._fan.scope(f"scope {left}", **bounds) as scope:
+                self.scopes.append(scope)
+                await draw.choice([self.wait, self.leave_behind, self.pause, self.iterate])()
+                if left:
+                    await asyncio.gather(*(self.agent(left - 1) for _ in range(draw.randrange(4))))
+                await self.wait()
+
+    async def wait(self) -> None:
+        await self._run()
+
+    async def leave_behind(self) -> None:
+        self.task = asyncio.ensure_future(self.guarded(consume(self._run())))
+        await asyncio.sleep(self.draw.random())
+
+    async def pause(self) -> None:
+        run = self._run()
+        self.task = asyncio.ensure_future(self.guarded(consume(run)))
+        await asyncio.sleep(self.draw.random())
+        run.pause()
+        await asyncio.sleep(self.draw.random())
+        self.draw.choice([run.resume, run.cancel, lambda: None])()
+
+    async def iterate(self) -> None:
+        async for _ in self._run():
+            if self.draw.random() < 0.3:
+                break
+
+    async def guarded(self, step: Coroutine[Any, Any, object]) -> None:
+        with suppress(Stopped):
+            await step
+
+    def _run(self) -> Run[str]:
+        return self._fan.map(prompts("x", self.draw.randrange(1, 9)), max_tokens=1_000)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cancelling_scopes_at_any_moment_leaks_nothing(
+    simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, seed: int
+) -> None:
+    """Trees of scopes, ended at random moments from above, within and beside: no task, slot or budget is left over."""
+
+    async def main() -> Any:
+        async with fan_of(Limits(max_concurrency=5, adapt=False), token_budget=100_000_000) as fan:
+            chaos = Chaos(fan, seed)
+            draw, slowest, reserved = chaos.draw, 0.0, 0.0
+            for _ in range(40):
+                chaos.scopes.clear()
+                agent = asyncio.ensure_future(chaos.agent(2))
+                await asyncio.sleep(draw.choice([0.0, 0.01, 1.0, 5.0]) * draw.random())
+                ended = draw.choice([agent, *chaos.scopes])
+                ended.cancel()
+                await asyncio.sleep(draw.choice([0.0, 0.1, 1.0]))
+                agent.cancel()
+                begun = clock.now()
+                await asyncio.wait([agent])
+                assert agent.cancelled() or agent.exception() is None
+                slowest = max(slowest, clock.now() - begun)
+                await asyncio.sleep(0.01)  # tasks that were left behind hear of it
+                assert (provider.running, len(asyncio.all_tasks())) == (0, 1)
+                reserved += sum(budget.reserved for scope in chaos.scopes for _, budget in scope.budgets)
+            whole = await fan.map(prompts("y", 20))
+            return slowest, reserved, whole.summary.succeeded, whole.summary.elapsed
+
+    assert simulate(main) == (0.0, 0.0, 20, pytest.approx(4.0))
+
+
+def test_cancel_from_another_thread(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """`scope.cancel()` may be called from any thread; the loop of each run inside hears of it."""
+    provider.seconds = 60.0
+
+    async def main() -> Any:
+        async with fan_of() as fan, fan.scope("agent") as scope:
+            waiting = asyncio.ensure_future(consume(fan.map(prompts("x", 3))))
+            elsewhere = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(consume(fan.map(prompts("x", 3))))))
+            while provider.running < 6:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(scope.cancel)
+            return [report.summary.errors for report in (await waiting, await elsewhere)]
+
+    with asyncio.Runner() as runner:
+        assert runner.run(main()) == [{"cancelled": 3}] * 2
+
+
+def test_runs_made_while_a_scope_is_cancelled(provider: FakeProvider, fan_of: MakeFan) -> None:
+    """A run that another thread makes at that moment is refused, or ends with the others: none goes on."""
+    provider.seconds = 60.0
+
+    def ask(fan: FanOut) -> None:
+        while True:
+            run = fan.map(["x"])
+            assert asyncio.run(consume(run)).summary.not_done == 1
+
+    async def main() -> None:
+        async with fan_of() as fan, fan.scope("agent") as scope:
+            threads = [asyncio.ensure_future(asyncio.to_thread(ask, fan)) for _ in range(4)]
+            while provider.running < 2:
+                await asyncio.sleep(0)
+            scope.cancel()
+            refused = await asyncio.gather(*threads, return_exceptions=True)
+            assert {type(each) for each in refused} == {Stopped}
+
+    with asyncio.Runner() as runner, pytest.raises(Stopped, match="was cancelled"):  # which was told inside
+        runner.run(main())
+
+
+def test_cancel_from_within_a_progress_function(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Whoever is told of a run may end it, or the scope around it: what is done is kept."""
+
+    async def main() -> Any:
+        async with fan_of(Limits(max_concurrency=1, adapt=False)) as fan, fan.scope("agent") as scope:
+            run: Run[str] = fan.map(prompts("x", 9), progress=lambda summary: summary.done == 3 and run.cancel())
+            report = await run
+            other = await fan.map(prompts("y", 9), progress=lambda summary: summary.done == 2 and scope.cancel())
+            return report.summary.not_done, other.summary.not_done, provider.running
+
+    assert simulate(main) == (6, 7, 0)
+
+
+def test_a_paused_run_ends_with_its_scope(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """Leaving does not wait for somebody to resume what is paused, begun or not."""
+
+    async def main() -> Any:
+        async with fan_of(FOUR) as fan:
+            async with fan.scope("agent"):
+                runs = [fan.map(prompts("x", 8)), fan.map(prompts("y", 8))]
+                runs[1].pause()
+                waiting = [asyncio.ensure_future(consume(run)) for run in runs]
+                await asyncio.sleep(1.5)
+                runs[0].pause()
+                begun = clock.now()
+            return [(await each).summary.errors for each in waiting], clock.now() - begun
+
+    assert simulate(main) == ([{"cancelled": 4}, {"cancelled": 8}], 0.0)

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from support import FakeProvider, Simulate, consume
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Run, tool
-from llm_fanout.errors import JournalError
+from llm_fanout.errors import JournalError, Stopped
 from llm_fanout.providers import Reply, Request
 from llm_fanout.spending import Usage
 from llm_fanout.tool import fan_out_tool
@@ -332,17 +332,20 @@ def test_cancelling_a_call_cancels_its_calls(simulate: Simulate[Any], fan_of: Fa
 
 
 def test_an_ended_scope_is_answered(simulate: Simulate[Any], fan_of: FanOf) -> None:
-    """A tool that is called where nothing may be asked any more says so."""
+    """A tool that is called where nothing may be asked any more says so to the agent, and the scope to whoever opened it."""
     fan = fan_of()
     ask = fan_out_tool(fan)
+    answers: list[dict[str, str]] = []
 
-    async def agent() -> dict[str, str]:
+    async def agent() -> None:
         async with fan.scope("agent") as scope:
             scope.cancel()
-            answer: dict[str, str] = json.loads(await ask(["a"]))
-            return answer
+            answers.append(json.loads(await ask(["a"])))
 
-    assert "'agent' has ended" in simulate(agent)["error"]
+    with pytest.raises(Stopped, match="'agent' was cancelled"):
+        simulate(agent)
+
+    assert "'agent' was cancelled" in answers[0]["error"]
 
 
 def test_a_broken_journal_is_answered(simulate: Simulate[Any], fan_of: FanOf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ from .runs import Runs, purses_stated
 from .sources import check_at_hand, check_source
 from .stream import Stream
 from .supply import Supply
+from .times import seconds_left, seconds_until
 from .vote import Poll, Vote, ballot_of, check_votes, stripped, written
 
 if TYPE_CHECKING:
@@ -483,6 +484,7 @@ class FanOut:
         max_concurrency: int | None = None,
         budget: float | None = None,
         token_budget: int | None = None,
+        deadline: float | datetime | None = None,
         journal: str | os.PathLike[str] | Journal | None = None,
     ) -> AbstractAsyncContextManager[Scope]:
         """One agent's share: whatever is called inside `async with fan.scope(...)`, at any depth, belongs to it.
@@ -492,6 +494,29 @@ class FanOut:
         where those are scarcer) each other scope of weight v starts at most c * v / w and one call: that bounds its wait.
         Leaving cancels what still runs inside.
 
+        A deadline that passes, or `cancel`, ends our calls inside, never your tasks: a run gives its Report, which says
+        `stopped`, and later calls raise `Stopped`. If that is swallowed, or wrapped by an agent framework, the end of `async
+        with` raises it, so that half the work does not pass for all of it.
+
+        Two agents inside a third; `print(planner)` would show who of them asked, spent and waited how much:
+
+            >>> import asyncio
+            >>> from llm_fanout import FanOut
+            >>> async def main():
+            ...     async with FanOut("sim/demo", max_tokens=5) as fan:
+            ...         async def research(topic):
+            ...             async with fan.scope(topic, deadline=90):
+            ...                 report = await fan.map([f"{topic}, part {part}" for part in range(3)])
+            ...                 return report.summary.succeeded
+            ...
+            ...         async with fan.scope("planner", weight=2, token_budget=100_000) as planner:
+            ...             await fan.call("Which topics?", priority="interactive")
+            ...             print(await asyncio.gather(research("rain"), research("snow")))
+            ...             print([(child.name, child.summary.done) for child in planner.children], planner.summary.done)
+            >>> asyncio.run(main())
+            [3, 3]
+            [('rain', 3), ('snow', 3)] 7
+
         Args:
             name: For reports.
             weight: Its share against its siblings', > 0.
@@ -500,14 +525,17 @@ class FanOut:
             max_concurrency: Calls at once of everything inside; by default no bound but the quota's.
             budget: USD that everything inside may cost; see `llm_fanout.llm.prompt.RunOptions`.
             token_budget: Tokens that it may use.
+            deadline: Seconds from entering, or an aware datetime, after which nothing inside goes on.
             journal: Where the answers of everything inside are kept, and looked for; as for `map`.
 
         Raises:
             ConfigError: A figure is out of its range.
             JournalError: The journal cannot be used.
+            Stopped: At the end: its body was told that it has ended, and went on.
         """
         rank = None if priority is None else rank_of(priority)
         kept = None if journal is None else Journal.of(journal)
+        seconds_until(deadline)  # refused now, counted from entering
         purses = purses_stated({"budget": budget, "token_budget": token_budget}, f"scope {name!r}")
         return opened(
             name,
@@ -515,6 +543,7 @@ class FanOut:
             weight=weight,
             rank=rank,
             max_concurrency=max_concurrency,
+            seconds=lambda: seconds_left(deadline),
             purses=purses,
             journal=kept,
         )

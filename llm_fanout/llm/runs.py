@@ -135,6 +135,7 @@ class Runs:
             lane=lane or Lane(self.lane if scope is None else scope.lane),
             sources=[step.source for step in plans.shared.steps],
             deadline=lambda: seconds_left(deadline),
+            nests=any(route.provider(api).via == "function" for route in plans.shared.routes),  # it may ask us in turn
             counted_in=[self.totals] if scope is None else [self.totals, *(each.totals for each in scope.path())],
             memory=_memory(options.get("journal"), reuse, own) or (None if scope is None else scope.memory),
             budgets=budgets,

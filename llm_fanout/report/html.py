@@ -1,4 +1,4 @@
-"""A Report, or an Estimate, as a notebook cell: plain tables, no script, nothing loaded from anywhere."""
+"""A Report, an Estimate, or a tree of scopes, as a notebook cell: plain tables, no script, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..results import Report, Result
+from ..scope import Scope
 from ..summary import Summary
 from ..types import Estimate
 from .facts import QUANTILES, facts_of, short
+from .tree import HEAD, rows_of
 
 ANSWERS = 5  # results shown
 LENGTH = 120  # characters shown of an answer
+INDENT = "\N{EM SPACE}"  # of a level: other white space is folded
 STYLE = "text-align:left;padding:2px 16px 2px 0"
 
 
-def render(what: Report[object] | Summary | Estimate) -> str:
+def render(what: Report[object] | Summary | Estimate | Scope) -> str:
     """What `text.render` says, and the first answers, with everything that came from outside escaped."""
+    if isinstance(what, Scope):
+        return _table(HEAD, [(INDENT * depth + name, *cells) for depth, (name, *cells) in rows_of(what)])
     facts = facts_of(what)
     parts = [f"<p><b>{escape(facts.headline)}</b></p>", _table((), facts.lines)]
     if facts.times:

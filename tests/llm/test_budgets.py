@@ -15,7 +15,7 @@ import pytest
 import spender
 from aiohttp import web
 from pydantic import BaseModel
-from support import completion, consume, in_thread, served
+from support import FakeProvider, Simulate, completion, consume, in_thread, served
 
 from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, Stopped
 from llm_fanout.budgets import AHEAD
@@ -559,6 +559,31 @@ async def test_a_deadline_ends_what_waits_for_budget(meter: Meter) -> None:
 
     assert kinds(report) == {"deadline": 10}
     assert len(meter) == 2
+
+
+def test_a_run_that_waits_for_budget_is_paused(simulate: Simulate[Any], provider: FakeProvider, fan_of: Any) -> None:
+    """What comes free while it is paused is for those that go on; resumed, it waits for its turn, and ends if cancelled."""
+
+    async def main() -> Any:
+        async with fan_of(token_budget=3_000) as fan, fan.scope("agent"):
+            runs = {name: fan.map([name], max_tokens=2_500) for name in ("first", "paused", "ended", "last")}
+            waiting = []
+            for run in runs.values():
+                waiting.append(asyncio.ensure_future(consume(run)))
+                await asyncio.sleep(0.1)
+            runs["paused"].pause()
+            runs["ended"].pause()
+            await asyncio.sleep(5)
+            asked = [text for _, text in provider.asked]
+            runs["ended"].cancel()
+            runs["paused"].resume()
+            return asked, [(await each).summary.errors for each in waiting]
+
+    asked, errors = simulate(main)
+
+    assert asked == ["first", "last"]
+    assert errors == [{}, {}, {"cancelled": 1}, {}]
+    assert provider.asked[-1][1] == "paused"
 
 
 async def test_ctrl_c_keeps_what_is_set_aside(box: Box, meter: Meter, tmp_path: Path) -> None:

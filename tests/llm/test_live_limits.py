@@ -98,6 +98,30 @@ def test_more_at_once(simulate: Simulate[Any], provider: FakeProvider, fan_of: M
     assert provider.most == 10
 
 
+def test_up_and_down_while_a_thousand_calls_run(simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan) -> None:
+    """From one slot to fifty and back, twice: at once on the way up, as soon as calls have ended on the way down."""
+
+    async def main() -> Any:
+        running = []
+        async with fan_of(Limits(max_concurrency=1, adapt=False)) as fan:
+            run = fan.map(["x"] * 1_000)
+            waiting = asyncio.ensure_future(consume(run))
+            for _ in range(2):
+                await asyncio.sleep(4.5)
+                fan.limits[MODEL] = Limits(max_concurrency=50, adapt=False)
+                await asyncio.sleep(0.1)
+                running.append(provider.running)
+                await asyncio.sleep(3.1)
+                fan.limits[MODEL] = Limits(max_concurrency=1, adapt=False)
+                await asyncio.sleep(1.1)
+                running.append(provider.running)
+            fan.limits[MODEL] = Limits(max_concurrency=50, adapt=False)
+            return running, (await waiting).summary.succeeded
+
+    assert simulate(main) == ([50, 1, 50, 1], 1_000)
+    assert provider.most == 50
+
+
 def test_the_newest_statement_holds_for_both(
     simulate: Simulate[Any], provider: FakeProvider, fan_of: MakeFan, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -193,7 +193,7 @@ def test_a_scope_that_ends_ends_its_race(simulate: Simulate[Any]) -> None:
     result = simulate(main)
 
     assert isinstance(result.error, Stopped)
-    assert "scope 'agent' has ended" in str(result.error)
+    assert "scope 'agent' was cancelled" in str(result.error)
 
 
 async def test_losers_are_hung_up_on() -> None:
