@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .errors import Stopped as Stopped
     from .errors import Unavailable as Unavailable
     from .executor import Executor as Executor
-    from .executor import Task as Task
     from .llm.background import fan_out_sync as fan_out_sync
     from .llm.client import FanOut as FanOut
     from .llm.client import fan_out as fan_out
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .scope import Scope as Scope
     from .spending import Usage as Usage
     from .summary import Summary as Summary
+    from .task import Task as Task
 
 # Where each public name lives; a module is imported when one of its names is first used.
 _HOMES = {
@@ -54,7 +54,7 @@ _HOMES = {
         "Stopped",
         "Unavailable",
     ),
-    "executor": ("Executor", "Task"),
+    "executor": ("Executor",),
     "llm.background": ("fan_out_sync",),
     "llm.client": ("FanOut", "fan_out"),
     "llm.endpoint": ("Endpoint",),
@@ -66,6 +66,7 @@ _HOMES = {
     "scope": ("Scope",),
     "spending": ("Usage",),
     "summary": ("Summary",),
+    "task": ("Task",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -91,9 +91,9 @@ class Engine:
             evicted = [(each, each.payload) for each in verdict.evicted]
             for each in verdict.evicted:
                 self._forget(each)
-            begun, timer = self._startable(now)
-        job.payload.ended(attempt, outcome, verdict, now)  # first: a retry that is due at once may be among those that begin
-        self._begin(begun, timer)
+        # First: a retry that is due at once may be among those that begin, and what waited for this end may be more urgent.
+        job.payload.ended(attempt, outcome, verdict, now)
+        self.pump()
         for each, payload in evicted:
             payload.shell.evict(each, payload, outcome.error, now)
 

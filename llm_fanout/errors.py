@@ -7,7 +7,7 @@ FanOutError
 |  |- Unavailable                  timeout, connection, server error: retried
 |  |- BadReply                     an answer that cannot be used (cut, empty, malformed ...): retried on a small budget
 |  |- Rejected                     the call itself is at fault: final
-|  `- Stopped                      not, or not fully, attempted: cancelled, out of time, out of budget
+|  `- Stopped                      not, or not fully, attempted: cancelled, out of time or budget, in need of what failed
 `- RunFailed                       what broke a whole run; `.report` holds what was done
    `- JournalError                 its journal cannot be used: in use elsewhere, damaged, not ours, or no room on the disk
 """

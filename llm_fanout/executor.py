@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, TypeVarTuple
+from typing import Any, Generic, Self, TypeVar
 from weakref import WeakSet
 
 from aiolimiter import AsyncLimiter
@@ -20,16 +20,17 @@ from .core.retry import Again, RetryPolicy
 from .core.stated import Limits
 from .engine import Engine
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind, RateLimited, Rejected, Stopped
+from .gate import Gate
+from .graph import Dependencies, Graph
 from .progress import Progress
 from .rate import RateGate
 from .results import Result
 from .run import Run, leave_all
+from .task import Task, check_async
 from .work import Terms, Timing
 
 A = TypeVar("A")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-Ts = TypeVarTuple("Ts")
 
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float]
 
@@ -56,36 +57,6 @@ def worth_a_retry(error: Exception) -> bool | float:
         retry = not isinstance(error, Rejected | Stopped)
         return error.retry_after if retry and error.retry_after is not None else retry
     return not isinstance(error, (*FAULTS_OF_THE_CODE, NotImplementedError))
-
-
-class Task(Generic[R_co]):
-    """One call of an async function, to be run by `Executor.run`.
-
-    Args:
-        fn: An async function. A plain `def` passes, for it may return an awaitable; if it does not, the task's Result is
-            that error.
-        args: Its arguments.
-        id: A name for it, unique in its run; by default its position.
-
-    Raises:
-        ConfigError: `fn` cannot be async: it is not callable, or it is a generator function.
-    """
-
-    __slots__ = ("args", "fn", "id")
-
-    def __init__(self, fn: Callable[[*Ts], Awaitable[R_co]], /, *args: *Ts, id: str | None = None) -> None:
-        _check_async(fn)
-        if any(isinstance(arg, Task) for arg in args):
-            raise ConfigError(
-                "a Task as an argument of a Task is not supported; await the first run, then hand in its value"
-            )
-        self.fn: Callable[..., Awaitable[R_co]] = fn
-        self.args: tuple[Any, ...] = args
-        self.id = id
-
-    def __repr__(self) -> str:
-        name = getattr(self.fn, "__qualname__", repr(self.fn))
-        return f"<Task {name}>" if self.id is None else f"<Task {self.id!r}: {name}>"
 
 
 class Executor:
@@ -140,27 +111,54 @@ class Executor:
         Raises:
             ConfigError: `fn` cannot be async: it is not callable, or it is a generator function.
         """
-        _check_async(fn)
+        check_async(fn)
         shared = self._shared
         return self._run(items, lambda index, item: _FunctionCall(shared, fn, (item,), index, item), progress)
 
     def run(self, tasks: Iterable[Task[R]] | AsyncIterable[Task[R]], /, *, progress: Progress = None) -> Run[R]:
-        """Run every task: a Run with one Result per task.
+        """Run every task, as many at once as the limits allow, each as soon as those that it needs have succeeded: a Run
+        with one Result per task, in input order.
+
+        All tasks are read before the first starts. Where more could start than may, those that begin the longest chains go
+        first. Times count from when a task could start. One that needs a failed one, be it through others, is not started:
+        its error is a `Stopped` of kind "skipped" that says whose failure it is for. The others go on.
+
+        >>> import asyncio
+        >>> from llm_fanout import Executor, Task
+        >>> async def divide(left, right):
+        ...     return left / right
+        >>> async def main():
+        ...     half, none = Task(divide, 1, 2), Task(divide, 1, 0, id="none")
+        ...     return await Executor().run([half, none, Task(divide, half, 4), Task(divide, none, 4)])
+        >>> for result in asyncio.run(main()):
+        ...     print(result)
+        <Result 0: 0.5>
+        <Result 'none' failed, exception: 'ZeroDivisionError: division by zero'>
+        <Result 2: 0.125>
+        <Result 3 failed, skipped: "not started, for task 'none' failed: ZeroDivisionError: division by zero">
+
+        Args:
+            tasks: All tasks: what others need must be among them. An iterable is read here, and what it raises is raised.
 
         Raises:
-            ConfigError: Two tasks have the same id, or something among them is no Task.
+            ConfigError: Two tasks have the same id, something among them is no Task, one needs a task that is not among
+                them, or some need each other in a circle. Where they come from an async iterable, a second of one id and
+                what is no Task cost their own Result, and the others end the run: `RunFailed`.
         """
         seen: set[str | int] = set()
-        if isinstance(tasks, Sequence):  # what else has a length may be good for one pass only
+        graph = None
+        if not isinstance(tasks, AsyncIterable):
+            tasks = list(tasks)
             check: set[str | int] = set()
             for index, task in enumerate(tasks):
                 _id_of(task, index, check)
+            graph = Graph(dict(enumerate(tasks)))
 
         def open(index: int, task: Task[R]) -> _FunctionCall[R]:
             id = _id_of(task, index, seen)
-            return _FunctionCall(self._shared, task.fn, task.args, id, task)
+            return _FunctionCall(self._shared, task.fn, (), id, task)
 
-        return self._run(tasks, open, progress)
+        return self._run(tasks, open, progress, Dependencies(graph))
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,8 +166,10 @@ class Executor:
     async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         await leave_all(self._runs, "the executor was closed")
 
-    def _run(self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress) -> Run[R]:
-        terms = Terms(lane=Lane(), sources=(self._quota,), nests=True)
+    def _run(
+        self, items: Any, open: Callable[[int, Any], _FunctionCall[R]], progress: Progress, gate: Gate | None = None
+    ) -> Run[R]:
+        terms = Terms(lane=Lane(), sources=(self._quota,), nests=True, gate=gate)
         run = Run(items, open, self._engine, terms, progress=progress)
         self._runs.add(run)
         return run
@@ -186,11 +186,16 @@ class _Shared:
 
 
 class _FunctionCall(Generic[R]):
-    """One item and the function for it: the `Work` of an executor."""
+    """One item and the function for it: the `Work` of an executor.
 
-    __slots__ = ("_args", "_fn", "_id", "_item", "_shared", "choices", "retry", "timeout")
+    Attributes:
+        item: The item as handed in.
+        args: What the function is called with; of a task that is held back not known yet.
+        rank: As for any `Work`.
+    """
 
-    rank: int = DEFAULT
+    __slots__ = ("_fn", "_id", "_shared", "args", "choices", "item", "rank", "retry", "timeout")
+
     hedge: float = 0.0
     is_first = False
 
@@ -199,16 +204,17 @@ class _FunctionCall(Generic[R]):
     ) -> None:
         self._shared = shared
         self.choices = shared.choices
+        self.rank: float = DEFAULT
         self.retry = shared.retry
         self.timeout = shared.timeout
         self._fn = fn
-        self._args = args
+        self.args = args
         self._id = id
-        self._item: Any = item
+        self.item: Any = item
 
     async def perform(self, quota: Quota) -> Outcome:
         try:
-            return Outcome(value=await _awaitable(self._fn(*self._args), self._fn))
+            return Outcome(value=await _awaitable(self._fn(*self.args), self._fn))
         except Exception as exc:  # whatever the user's function raises becomes the item's Result
             return _failure(as_call_error(exc), self._shared.again(exc))
 
@@ -223,7 +229,7 @@ class _FunctionCall(Generic[R]):
         return Result(
             index=index,
             id=self._id,
-            prompt=self._item,
+            prompt=self.item,
             error=error,
             attempts=timing.attempts,
             queue_time=timing.queue_time,
@@ -275,12 +281,6 @@ def _again_of(retry_on: RetryOn) -> Callable[[Exception], bool | float]:
     if not callable(retry_on):
         raise ConfigError(f"retry_on must be exception types or a function of the exception, got {retry_on!r}")
     return retry_on
-
-
-def _check_async(fn: object) -> None:
-    """Refuse what cannot be async. A plain `def` passes, for it may return an awaitable: only its calls can tell."""
-    if not callable(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise ConfigError(f"an async function is needed, got {fn!r}; define it with `async def` and `return`")
 
 
 def _awaitable(answer: Awaitable[R], fn: object) -> Awaitable[R]:

@@ -53,7 +53,7 @@ class Work(Protocol[T_co]):
         """How hard it tries."""
 
     @property
-    def rank(self) -> int:
+    def rank(self) -> float:
         """How urgent it is within its lane: the smaller, the sooner."""
 
     @property

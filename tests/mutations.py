@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant("newcomers pass a waiting head", "line", "                if branch.clock < first.tag:\n", "                if False:\n"),
     Mutant("unused tokens still count for the lane", "schedule", "            refund(job, job.charged - tree_of(job).line.source.share_of(used))", "            pass"),
     Mutant("a lane's bound is forgotten", "lanes", "if not (lane.paused or lane.running >= lane.max_concurrency):", "if not lane.paused:"),
-    Mutant("urgent calls wait their turn", "lanes", "        rank = jobs[0][0] if jobs and jobs[0][0] < DEFAULT else DEFAULT", "        rank = DEFAULT"),
+    Mutant("urgent calls wait their turn", "lanes", "        rank = floor(jobs[0][0]) if jobs and jobs[0][0] < DEFAULT else DEFAULT", "        rank = DEFAULT"),
     Mutant("background work does not yield", "schedule", "line.foreground.head() or line.background.head()", "line.background.head() or line.foreground.head()"),
     Mutant("a returned slot goes to somebody new", "schedule", "        if self._returning and (attempt := self._return()) is not None:", "        if not self.awake and self._returning and (attempt := self._return()) is not None:"),
     Mutant("announced limits are ignored", "quota", "        if self._limits.adapt and self._rates.hear(", "        if False and self._rates.hear("),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
@@ -361,17 +360,50 @@ def test_duplicate_task_ids_are_refused_before_anything_starts() -> None:
         Executor().run([Task(double, 1, id="same"), Task(double, 2, id="same")])
 
 
-def test_duplicate_task_id_of_a_generator_costs_its_row(simulate: Simulate[Any]) -> None:
-    """Where the tasks come one by one, the second of two equal ids fails, the others run."""
+def test_tasks_of_a_generator_are_read_at_once() -> None:
+    """So the second of two equal ids is found before anything starts, too; and what the generator raises is raised."""
+
+    def broken() -> Iterator[Task[int]]:
+        yield Task(double, 1)
+        raise OSError("disk")
+
+    with pytest.raises(ConfigError, match="'a'"):
+        Executor().run(Task(double, number, id=name) for number, name in enumerate(["a", "b", "a"]))
+    with pytest.raises(OSError, match="disk"):
+        Executor().run(broken())
+
+
+def test_wrong_tasks_that_come_one_by_one_cost_their_rows(simulate: Simulate[Any]) -> None:
+    """The second of two equal ids fails, and what is no task; the others run."""
+
+    async def source() -> AsyncIterator[Any]:
+        for number, name in enumerate(["a", "b", "a"]):
+            yield Task(double, number, id=name)
+        yield double
 
     async def main() -> Any:
-        tasks = (Task(double, number, id=name) for number, name in enumerate(["a", "b", "a"]))
-        return await Executor().run(tasks)
+        return await Executor().run(source())
 
     report = simulate(main)
 
-    assert [result.ok for result in report] == [True, True, False]
-    assert report[2].error.kind == "invalid"
+    assert [result.ok for result in report] == [True, True, False, False]
+    assert [result.error.kind for result in report[2:]] == ["invalid"] * 2
+
+
+def test_a_broken_source_of_tasks_starts_none(simulate: Simulate[Any]) -> None:
+    """An async iterable that raises before all tasks are there ends the run, and those that were there say so."""
+
+    async def source() -> AsyncIterator[Task[int]]:
+        yield Task(double, 1)
+        raise OSError("disk")
+
+    async def main() -> Any:
+        await Executor().run(source())
+
+    with pytest.raises(RunFailed, match="the source raised OSError: disk") as caught:
+        simulate(main)
+
+    assert [result.error.kind for result in caught.value.report] == ["cancelled"]
 
 
 def test_what_is_no_task_is_refused() -> None:
@@ -380,31 +412,11 @@ def test_what_is_no_task_is_refused() -> None:
         Executor().run([Task(double, 1), double])  # type: ignore[list-item]  # the mistake under test
 
 
-def test_task_as_argument_is_refused() -> None:
-    """Dependencies are not there yet: handing a task to a task says so instead of passing the object on."""
-    with pytest.raises(ConfigError, match="not supported"):
-        Task(double, Task(double, 1))  # type: ignore[arg-type]  # the mistake under test
-
-
 @pytest.mark.parametrize("wrong", [3, (n for n in ())])
 def test_what_cannot_be_called_is_refused(wrong: Any) -> None:
     """A function is needed, before anything starts."""
     with pytest.raises(ConfigError, match="async function"):
         Executor().map(wrong, [1])
-
-
-def test_generator_functions_are_refused() -> None:
-    """A function that yields is no call with one answer."""
-
-    def generator(_: int) -> Iterator[int]:
-        yield 1
-
-    async def async_generator(_: int) -> AsyncIterator[int]:
-        yield 1
-
-    for wrong in (generator, async_generator):
-        with pytest.raises(ConfigError, match="async function"):
-            Task(wrong, 1)  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_a_sync_function_fails_with_advice(simulate: Simulate[Any]) -> None:
@@ -651,13 +663,6 @@ def test_unavailable_with_a_time_waits_alone(simulate: Simulate[Any]) -> None:
 
     assert first >= 51
     assert max(others) == pytest.approx(4)
-
-
-def test_a_task_prints_its_function() -> None:
-    """The name of the function, and of the task if it has one."""
-    assert repr(Task(asyncio.sleep, 1)) == "<Task sleep>"
-    assert repr(Task(asyncio.sleep, 1, id="nap")) == "<Task 'nap': sleep>"
-    assert repr(Task(functools.partial(asyncio.sleep, 1))).startswith("<Task functools.partial(")
 
 
 def test_a_rate_limiter_is_asked_on_its_own_loop() -> None:

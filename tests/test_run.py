@@ -7,13 +7,13 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from support import Simulate, consume, in_thread
 
-from llm_fanout import ConfigError, Executor, Limits, RateLimited, RunFailed, Summary, Unavailable, clock
+from llm_fanout import ConfigError, Executor, FanOut, Limits, RateLimited, RunFailed, Summary, Unavailable, clock
 from llm_fanout.flow import PARKED_CAP, WINDOW
 
 
@@ -408,7 +408,7 @@ def test_read_ahead_with_every_second_call_backing_off(simulate: Simulate[Any]) 
     assert taken >= PARKED_CAP * WINDOW * 10 - 1  # healthy calls went on while the others waited
 
 
-def test_a_row_that_cannot_be_opened_costs_itself(simulate: Simulate[Any]) -> None:
+def test_a_row_that_cannot_be_opened_costs_itself(simulate: Simulate[Any], fan_of: Callable[..., FanOut]) -> None:
     """A long series of bad rows does not block the loop, nor end the run."""
     turns = 0
 
@@ -420,7 +420,8 @@ def test_a_row_that_cannot_be_opened_costs_itself(simulate: Simulate[Any]) -> No
 
     async def main() -> Any:
         ticking = asyncio.ensure_future(clockwork())
-        report = await Executor().run(iter([None] * 5_000))  # type: ignore[list-item]  # the bad rows
+        async with fan_of() as fan:
+            report = await fan.map(iter([None] * 5_000))  # type: ignore[list-item]  # the bad rows
         ticking.cancel()
         return report
 

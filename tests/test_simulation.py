@@ -32,6 +32,8 @@ class Ask:
     rank = DEFAULT
     timeout = 10.0
     retry = RetryPolicy()
+    hedge = 0.0
+    is_first = False
 
     def __init__(self, call: Call, side: OtherSide) -> None:
         self.choices = (Choice(side.quota, call.reserved),)

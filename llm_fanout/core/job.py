@@ -75,7 +75,8 @@ class Job:
         retry: How hard it tries.
         payload: The caller's own; never looked at here.
         lane: Whose share it uses.
-        rank: The smaller, the sooner within its lane: `lanes.INTERACTIVE`, `DEFAULT`, `BACKGROUND`.
+        rank: The smaller, the sooner within its lane: `lanes.INTERACTIVE`, `DEFAULT`, `BACKGROUND`. A fraction more orders
+            those of one class, and is nothing to other lanes.
         deadline: Monotonic seconds; a retry that would start later is not waited for.
         fallbacks: Its other choices, in the order in which they are preferred.
     """
@@ -85,7 +86,7 @@ class Job:
     retry: RetryPolicy = DEFAULT_POLICY
     payload: Any = None
     lane: Lane | None = None
-    rank: int = 1
+    rank: float = 1
     deadline: float = inf
     fallbacks: tuple[Choice, ...] = ()
     state: State = State.WAITING

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
-from math import inf
+from math import floor, inf
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -152,7 +152,7 @@ class Branch:
         self.entry: _Entry | None = None  # the one entry above that is true; None while it is not queued
         self.stalled = False
         self.below: list[_Entry] = []
-        self.jobs: list[tuple[int, int, Job]] = []  # rank, place, job
+        self.jobs: list[tuple[float, int, Job]] = []  # rank, place, job
 
     def queue_up(self) -> None:
         """Stand among its siblings, and see to it that those above do."""
@@ -219,7 +219,7 @@ class Branch:
     def _stand(self, above: Branch) -> None:
         jobs, tree, below = self.jobs, self.tree, above.below
         tree.serial += 1
-        rank = jobs[0][0] if jobs and jobs[0][0] < DEFAULT else DEFAULT
+        rank = floor(jobs[0][0]) if jobs and jobs[0][0] < DEFAULT else DEFAULT
         entry = (rank, self.tag, tree.serial, self)
         if below and below[0] is self.entry:
             heapreplace(below, entry)  # one step instead of two

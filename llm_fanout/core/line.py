@@ -71,7 +71,7 @@ class Tree:
             if branch.above is None:
                 return None
             job = branch.first_job()
-            if job is not None and branch.entry is not None and branch.entry[0] == min(job.rank, DEFAULT):
+            if job is not None and branch.entry is not None and branch.entry[0] == min(job.rank // 1, DEFAULT):
                 if alone and not branch.lane.limited:
                     self._lone = branch
                 return job

@@ -28,7 +28,7 @@ class Line:
         self.quota = Quota(limits or Limits(max_concurrency=1))
         self.now = 0.0
 
-    def add(self, lane: Lane | None, number: int = 1, *, rank: int = DEFAULT, cost: Cost | None = None) -> list[Job]:
+    def add(self, lane: Lane | None, number: int = 1, *, rank: float = DEFAULT, cost: Cost | None = None) -> list[Job]:
         """So many calls of `lane` wait from now on."""
         jobs = [Job(self.quota, cost or Cost(), lane=lane, rank=rank, payload=lane) for _ in range(number)]
         for job in jobs:
@@ -398,6 +398,21 @@ def test_background_work_goes_on_while_others_are_bounded() -> None:
     line.add(patient, 1, rank=BACKGROUND)
 
     assert [line.begin().job.lane for _ in range(2)] == [narrow, patient]
+
+
+@pytest.mark.parametrize("urgency", [DEFAULT, DEFAULT - 1, DEFAULT - 3])
+def test_a_fraction_of_a_rank_is_the_lanes_own(urgency: float) -> None:
+    """It orders the calls of a lane, and gives no turn to another, whatever their class."""
+    line = Line()
+    one, other = Lane(), Lane()
+    late = line.add(one, 4, rank=urgency + 0.75)
+    soon = line.add(one, 4, rank=urgency + 0.25)
+    line.add(other, 8, rank=urgency)
+
+    order = [line.next() for _ in range(16)]
+
+    assert [job for job in order if job.lane is one] == [*soon, *late]
+    assert Counter(job.lane for job in order[:8]) == {one: 4, other: 4}
 
 
 def test_cancelled_calls_leave_their_rank() -> None:

@@ -1,5 +1,6 @@
 """What a type checker must refuse (marked E), and what it must see in the rest (R, with the type)."""
 
+from collections.abc import Sequence
 from typing import reveal_type
 
 from httpx2 import Timeout
@@ -82,8 +83,29 @@ async def typed(fan: FanOut) -> None:  # noqa: PLR0915  # a line a mistake
     async def b(x: str, y: str) -> bytes:
         return (x + y).encode()
 
-    reveal_type(Task(a, 1))  # R: llm_fanout.executor.Task[str]
-    reveal_type(Task(b, "x", "y"))  # R: llm_fanout.executor.Task[bytes]
+    async def c(xs: Sequence[str]) -> bytes:
+        return "".join(xs).encode()
+
+    async def d(xs: list[str], y: str, z: int = 0) -> int:
+        return len(xs) + len(y) + z
+
+    ta = Task(a, 1)
+    tb = Task(b, ta, "y")
+    reveal_type(tb)  # R: llm_fanout.task.Task[bytes]
+    reveal_type(Task(c, [ta, ta]))  # R: llm_fanout.task.Task[bytes]
+    reveal_type(Task(c, ["x", "y"]))  # R: llm_fanout.task.Task[bytes]
+    reveal_type(Task(d, [ta], "y"))  # R: llm_fanout.task.Task[int]
+    reveal_type(Task(d, [ta], ta, 5, id="d", after=[ta, tb]))  # R: llm_fanout.task.Task[int]
+    Task(b, tb, "y")  # E
+    Task(c, [ta, tb])  # E
+    Task(d, [tb], "y")  # E
+    Task(d, [ta], [ta])  # E
+    Task(d, [ta], tb, 5)  # E
+    Task(a, 1, after=ta)  # E
+    reveal_type(Executor().run([ta, Task(a, 2, after=[ta])]))  # R: llm_fanout.run.Run[str]
+    reveal_type(Executor().run([ta, Task(d, [ta], "y")]))  # R: llm_fanout.run.Run[object]
+    reveal_type(Task(a, 1))  # R: llm_fanout.task.Task[str]
+    reveal_type(Task(b, "x", "y"))  # R: llm_fanout.task.Task[bytes]
     Task(b, 1, "y")  # E
     Task(a)  # E
     reveal_type(Executor().map(a, [1, 2]))  # R: llm_fanout.run.Run[str]
