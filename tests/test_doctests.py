@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import os
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from support import in_thread
 
 import llm_fanout
+from llm_fanout.sim import Box, SimConfig
+from llm_fanout.sim.box import _embedded
 
 PACKAGE = Path(llm_fanout.__file__).parent
 GUIDES = sorted((PACKAGE.parent / "docs").glob("*.md"))
@@ -18,6 +22,14 @@ MODULES = [
     for path in sorted(PACKAGE.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The provider behind `sim/...` answers at once."""
+    with Box(SimConfig(latency=0.05)) as box:
+        monkeypatch.setitem(_embedded, os.getpid(), box)
+        yield
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
