@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -107,7 +107,8 @@ class Runs:
         prompt = Prompt([said])
         scope = SCOPE.get()
         lane = self._calls if scope is None else scope.calls
-        return relay, self.many([prompt], endpoint, options, lane=lane, relay=relay)
+        run = self.many([prompt], endpoint, options, lane=lane, api=relay.api, tell=relay.tell, relay=relay)
+        return relay, run
 
     def many(
         self,
@@ -149,36 +150,17 @@ class Runs:
             options,
             rank=DEFAULT if scope is None or scope.rank is None else scope.rank,
             schema=schema,
-            api=api if relay is None else relay.api,
-            tell=tell if relay is None else relay.tell,
+            api=api,
+            tell=tell,
             relay=relay,
             is_priced=budgets is not None and budgets.is_priced,
         )
-        ids: set[str | int] = set()
-
-        def open(index: int, item: object) -> PromptCall:
-            prompt = prompt_of(item)
-            claim_id(prompt, ids)
-            return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
-
         is_live = relay is not None and relay.tell is not None
-        deadline = options.get("deadline")
-        seconds_until(deadline)  # refused now, counted from the start
-        terms = Terms(
-            lane=lane or Lane(self.lane if scope is None else scope.lane),
-            sources=[step.source for step in plans.shared.steps],
-            deadline=lambda: seconds_left(deadline),
-            nests=any(route.provider(api).via == "function" for route in plans.shared.routes),  # it may ask us in turn
-            counted_in=[self.totals] if scope is None else [self.totals, *(each.totals for each in scope.path())],
-            memory=_memory(options.get("journal"), reuse, own) or (None if scope is None or is_live else scope.memory),
-            budgets=budgets,
-            shared=self._shared if options.get("dedupe") else None,
-            gate=WarmUp() if options.get("warm_first") else None,
-            hedging=hedging,
-        )
-        run: Run[Any] = Run(
-            prompts, open, quotas.engine, terms, progress=options.get("progress"), total=options.get("total")
-        )
+        memory = _memory(options.get("journal"), reuse, own) or (None if scope is None or is_live else scope.memory)
+        lane = lane or Lane(self.lane if scope is None else scope.lane)
+        terms = self._terms(plans, options, lane=lane, memory=memory, budgets=budgets, hedging=hedging)
+        progress, total = options.get("progress"), options.get("total")
+        run: Run[Any] = Run(prompts, _opener(plans), quotas.engine, terms, progress=progress, total=total)
         if scope is not None:
             scope.enter(run)
         self._runs.add(run)
@@ -195,12 +177,50 @@ class Runs:
         await self.wire.aclose()
         await self.routes.aclose()
 
+    def _terms(
+        self,
+        plans: Plans,
+        options: Mapping[str, Any],
+        *,
+        lane: Lane,
+        memory: Memory | None,
+        budgets: Budgets | None,
+        hedging: HedgingHere | None,
+    ) -> Terms:
+        """What the calls of a run share."""
+        scope, shared, deadline = SCOPE.get(), plans.shared, options.get("deadline")
+        seconds_until(deadline)  # refused now, counted from the start
+        return Terms(
+            lane=lane,
+            sources=[step.source for step in shared.steps],
+            deadline=lambda: seconds_left(deadline),
+            nests=any(shared.provider_on(route).via == "function" for route in shared.routes),  # it may ask us in turn
+            counted_in=[self.totals] if scope is None else [self.totals, *(each.totals for each in scope.path())],
+            memory=memory,
+            budgets=budgets,
+            shared=self._shared if options.get("dedupe") else None,
+            gate=WarmUp() if options.get("warm_first") else None,
+            hedging=hedging,
+        )
+
 
 def purses_stated(stated: Mapping[str, Any], whose: str) -> list[Purse]:
     """The budgets that are stated of something. Raises ConfigError."""
     for name in ("budget", "token_budget"):
         check_figure(name, stated.get(name))
     return purses_of(stated.get("budget"), stated.get("token_budget"), whose)
+
+
+def _opener(plans: Plans) -> Callable[[int, Any], PromptCall]:
+    """Makes calls of the prompts of one run."""
+    ids: set[str | int] = set()
+
+    def open(index: int, item: object) -> PromptCall:
+        prompt = prompt_of(item)
+        claim_id(prompt, ids)
+        return PromptCall(prompt, index if prompt.id is None else prompt.id, plans.of(prompt))
+
+    return open
 
 
 def _proxy_to(place: Place) -> str | None:
