@@ -42,6 +42,8 @@ class Ask:
     """One item: asked of the first of its `choices` that takes it, it is answered after a second."""
 
     rank = DEFAULT
+    hedge = 0.0
+    is_first = False
     timeout = None
     retry = RetryPolicy()
 
