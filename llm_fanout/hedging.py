@@ -64,7 +64,11 @@ class Copy(Generic[T]):
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """Its attempt has ended."""
-        self.call.passage.under_way.copy_ended(self, attempt, outcome, verdict, now)
+        under_way = self.call.passage.under_way
+        try:
+            under_way.copy_ended(self, attempt, outcome, verdict, now)
+        except Exception as exc:  # as for a call
+            under_way.broke(self.call, attempt.job, exc)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before it was sent: what it was for is closed."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from . import clock
 from .call import Call, too_long
-from .core.job import Attempt, Job, Outcome, Verdict
+from .core.job import Attempt, Job, Outcome, State, Verdict
 from .core.lanes import COPY
 from .core.retry import RetryPolicy
 from .core.source import Source
@@ -46,6 +46,9 @@ class Host(Protocol):
 
     def give_up(self, error: Stopped) -> None:
         """The run ends."""
+    def fail(self, whose: str, failure: Exception) -> None:
+        """It is broken."""
+
 
     def make_room(self) -> None:
         """A call waits out a backoff: it does not count against the window meanwhile."""
@@ -189,6 +192,13 @@ class UnderWay(Generic[T]):
 
     def untried(self, call: Call[T], job: Job) -> None:
         """`call` was cancelled while it waited."""
+    def broke(self, call: Call[T], job: Job, failure: Exception) -> None:
+        """What follows from an end of `call` could not be carried out: its run ends, for it would wait for it for ever."""
+        self._jobs.pop(call, None)
+        if job.state is State.PARKED:
+            self._engine.cancel([job])
+        self._host.fail("llm_fanout", failure)
+
         self.parked -= call.parked
         self._over(call, (cancelled(), _without_answer(job), False))
 
