@@ -163,6 +163,7 @@ class Shell:
         """A task that was cancelled before its first step never enters its coroutine."""
         attempt = next(attempt for attempt, each in self._unborn.items() if each is task)
         del self._unborn[attempt]
+        attempt.unborn = True
         self._ended(attempt, _cut_short(attempt))
 
     def _abort(self, attempt: Attempt) -> None:

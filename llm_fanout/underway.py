@@ -167,7 +167,7 @@ class UnderWay(Generic[T]):
 
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
-        self._tally.in_flight -= 1
+        self._count_out(attempt)
         if self._hedging is not None:
             (self._hedging.cut if outcome.error else self._hedging.answered)(call)
         if verdict.retry_at is not None:
@@ -225,7 +225,7 @@ class UnderWay(Generic[T]):
 
     def copy_ended(self, copy: Copy[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """The one attempt of `copy` has ended."""
-        self._tally.in_flight -= 1
+        self._count_out(attempt)
         job = attempt.job
         if verdict.retry_at is not None:
             self._engine.cancel([job])  # it has had its try
@@ -282,14 +282,31 @@ class UnderWay(Generic[T]):
             self._host.give_up(why)
 
     def _wait_out(self, call: Call[T], outcome: Outcome) -> None:
-        """Another try of `call` comes later, unless the run starts nothing more, or cannot pay for it."""
-        if self._host.winding_down is not None:
-            self.cancel([call])
-        elif self._passage.extend(call):
-            self._host.make_room()
-        else:
-            call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
-            self.cancel([call])
+        """Another try of `call` comes later, unless the run starts nothing more, or cannot pay for it: then it is up to the
+        copy, if one is under way. One that was not sent is called back: the other try is paid for by what was set aside
+        for that.
+        """
+        unsent = list(self._waiting_jobs_of(call))
+        if self._host.winding_down is None:
+            if self._passage.extend(call):
+                unsent.remove(self._jobs[call])
+                self._host.make_room()
+            else:
+                call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
+        if unsent:
+            self._abort(unsent)
+
+    def _unpark(self, call: Call[T]) -> None:
+        """`call` waits out no backoff any more."""
+        self.parked -= call.parked
+        call.parked = False
+
+    def _count_out(self, attempt: Attempt) -> None:
+        """`attempt` is under way no more; one that was cancelled in the step that began it was none."""
+        self._tally.in_flight -= 1
+        if attempt.unborn:
+            self._tally.attempts -= 1
+            attempt.job.attempts -= 1
 
     def _context_of(self, attempt: Attempt) -> Context:
         context = self._context.copy()

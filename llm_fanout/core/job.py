@@ -111,10 +111,11 @@ class Attempt:
         ends_at: The instant at which its timeout cuts it off; `inf` for never. Kept by the shell, as the next two are.
         left: Seconds that were left when its timeout was suspended.
         late: Whether its timeout has cut it off.
+        unborn: Whether it has ended before its first step: then nobody was asked.
         task: What carries it out.
     """
 
-    __slots__ = ("ends_at", "job", "late", "lease", "left", "started_at", "task")
+    __slots__ = ("ends_at", "job", "late", "lease", "left", "started_at", "task", "unborn")
 
     def __init__(self, job: Job, lease: Lease, started_at: float) -> None:
         self.job = job
@@ -123,6 +124,7 @@ class Attempt:
         self.ends_at = inf
         self.left = inf
         self.late = False
+        self.unborn = False
         self.task: Task | None = None
 
 
