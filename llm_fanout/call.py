@@ -77,6 +77,10 @@ class Call(Generic[T]):
         late: Outcome = self.work.late()
         return late
 
+    def begun(self) -> None:
+        """Its answer has begun."""
+        self.passage.under_way.begun(self)
+
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""
         return self.passage.under_way.started(self, attempt)

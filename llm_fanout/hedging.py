@@ -53,10 +53,22 @@ class Copy(Generic[T]):
         self.outcome: tuple[Outcome, Timing] | None = None
         self.counts = False
 
+    @property
+    def attempts(self) -> int:
+        """How often it was sent."""
+        if self.outcome is not None:
+            return self.outcome[1].attempts
+        return 0 if self.job is None else self.job.attempts
+
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
         late: Outcome = self.work.late()
         return late
+
+    def begun(self) -> None:
+        """Its answer has begun."""
+        self.counts = True
+        self.call.passage.under_way.begun(self.call, self)
 
     def started(self, attempt: Attempt) -> Context:
         """Its attempt begins; the context for it."""
@@ -72,7 +84,8 @@ class Copy(Generic[T]):
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before it was sent: what it was for is closed."""
-        self.untried(job)
+        if self.job is not None:  # else it was called back while this was handed over
+            self.untried(job)
 
     def untried(self, job: Job) -> None:
         """It was called back before it was sent."""
@@ -84,10 +97,9 @@ class Hedging:
     """Has those calls copied that take too long, on one event loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._kinds: dict[tuple[Source, float], Stragglers] = {}
         self._under_way: dict[Call[Any], Stragglers] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._rings_at = inf
 
     def began(self, call: Call[Any], source: Source, now: float) -> None:
@@ -105,14 +117,14 @@ class Hedging:
         kind = self._under_way.pop(call, None)
         if kind is not None:
             kind.answered(call, clock.now())
-            self._look()
+            self._look_soon()
 
     def cut(self, call: Call[Any]) -> None:
         """An attempt of `call` has ended without an answer, or is another run's from now on."""
         kind = self._under_way.pop(call, None)
         if kind is not None:
             kind.cut(call, clock.now())
-            self._look()
+            self._look_soon()
 
     def close(self) -> None:
         """No call will take too long any more."""
@@ -120,6 +132,13 @@ class Hedging:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_soon(self) -> None:
+        """Look in the next turn of the event loop: whoever told us is in the middle of a step, and a copy begins others."""
+        if self._rings_at > -inf:
+            self.close()
+            self._rings_at = -inf
+            self._timer = asyncio.get_running_loop().call_soon(self._ring)
 
     def _look(self) -> None:
         """Copy what is to be copied now, and see to it that we look again when the next is."""
@@ -139,12 +158,12 @@ class Hedging:
 
     def _set_timer(self) -> None:
         at = min([kind.next_at() for kind in self._kinds.values()], default=inf)
-        if at == self._rings_at:
+        if self._rings_at in (at, -inf):
             return
         self.close()
         if at < inf:
             self._rings_at = at
-            self._timer = self._loop.call_later(max(0.0, at - clock.now()), self._ring)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - clock.now()), self._ring)
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, inf
@@ -162,5 +181,7 @@ class HedgingHere:
         loop = asyncio.get_running_loop()
         hedging = self._hedging.get(loop)
         if hedging is None:
+            for each in [each for each in self._hedging if each.is_closed()]:
+                del self._hedging[each]  # what was under way there keeps it alive
             hedging = self._hedging[loop] = Hedging()
         return hedging

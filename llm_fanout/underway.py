@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -46,9 +45,9 @@ class Host(Protocol):
 
     def give_up(self, error: Stopped) -> None:
         """The run ends."""
+
     def fail(self, whose: str, failure: Exception) -> None:
         """It is broken."""
-
 
     def make_room(self) -> None:
         """A call waits out a backoff: it does not count against the window meanwhile."""
@@ -128,8 +127,8 @@ class UnderWay(Generic[T]):
         self._abort([job for call in calls for job in self._jobs_of(call)])
 
     def cancel_waiting(self) -> None:
-        """End those that have no attempt under way."""
-        self.cancel([call for call in self._jobs if not self._attempts_of(call)])
+        """End those that have no attempt under way, and call back copies that were not sent."""
+        self._abort([job for call in self._jobs for job in self._waiting_jobs_of(call)])
 
     def give(self, call: Call[T]) -> tuple[Job, Timing]:
         """Let go of `call`, which goes on for another run: its job, and how long it took so far."""
@@ -138,7 +137,9 @@ class UnderWay(Generic[T]):
         self._tally.in_flight -= self._attempts_of(call)
         self.parked -= call.parked
         job = self._jobs.pop(call)
-        return job, _without_answer(job)
+        timing = _without_answer(job)
+        timing.attempts += 0 if call.copy is None else call.copy.attempts
+        return job, timing
 
     def inherit(self, call: Call[T], job: Job) -> None:
         """Go on with `call`, of another run that ends."""
@@ -154,16 +155,24 @@ class UnderWay(Generic[T]):
         tally = self._tally
         tally.attempts += 1
         tally.in_flight += 1
-        if call.parked:
-            call.parked = False
-            self.parked -= 1
+        self._unpark(call)
         if tally.in_flight >= len(self._jobs) - self.parked:
             self._host.idle()
         if call.work.hedge or call.work.is_first:
-            call.work.begun = partial(self._begun, call, None)
+            call.work.begun = call.begun
         if call.work.hedge:
             self._watch(call, attempt)
         return self._context_of(attempt)
+
+    def begun(self, call: Call[T], copy: Copy[T] | None = None) -> None:
+        """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
+        self._passage.begun(call)
+        if copy is None and self._hedging is not None:
+            self._hedging.answered(call)
+        winner = self._jobs[call] if copy is None else copy.job
+        losers = [job for job in self._jobs_of(call) if job is not winner]
+        if losers:
+            self._abort(losers)
 
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
@@ -183,15 +192,6 @@ class UnderWay(Generic[T]):
         timing = Timing(now - job.added_at, now - attempt.started_at, job.attempts)
         self._over(call, (outcome, timing, verdict.too_long is not None))
 
-    def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
-        """All that `call` could have been tried on was closed, by an answer with that error."""
-        if call in self._jobs:  # else it was cancelled while this was handed over
-            self.parked -= call.parked
-            self._end_if_all_is_closed()
-            self._over(call, (Outcome(heard=False, error=closed_by(error)), _without_answer(job), False))
-
-    def untried(self, call: Call[T], job: Job) -> None:
-        """`call` was cancelled while it waited."""
     def broke(self, call: Call[T], job: Job, failure: Exception) -> None:
         """What follows from an end of `call` could not be carried out: its run ends, for it would wait for it for ever."""
         self._jobs.pop(call, None)
@@ -199,7 +199,16 @@ class UnderWay(Generic[T]):
             self._engine.cancel([job])
         self._host.fail("llm_fanout", failure)
 
-        self.parked -= call.parked
+    def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
+        """All that `call` could have been tried on was closed, by an answer with that error."""
+        if call in self._jobs and call.outcome is None:  # else it was cancelled while this was handed over
+            self._unpark(call)
+            self._end_if_all_is_closed()
+            self._over(call, (Outcome(heard=False, error=closed_by(error)), _without_answer(job), False))
+
+    def untried(self, call: Call[T], job: Job) -> None:
+        """`call` was cancelled while it waited."""
+        self._unpark(call)
         self._over(call, (cancelled(), _without_answer(job), False))
 
     def may_copy(self, call: Call[T]) -> bool:
@@ -213,7 +222,7 @@ class UnderWay(Generic[T]):
         call = copy.call
         job = self._jobs[call]
         call.copy = copy
-        copy.work.begun = partial(self._begun, call, copy)
+        copy.work.begun = copy.begun
         copy.job = Job(job.source, job.cost, ONE_TRY, copy, self._terms.lane, COPY, self._deadline)
         self._engine.hand_in([copy.job])
 
@@ -238,6 +247,8 @@ class UnderWay(Generic[T]):
         copy.job.payload = None
         copy.job = None
         call = copy.call
+        if copy.outcome is None:
+            call.copy = None  # it may have another
         if call.outcome is not None:
             self._end(call, *call.outcome)
         elif copy.outcome is not None and copy.outcome[0].error is None:
@@ -321,6 +332,10 @@ class UnderWay(Generic[T]):
         if call.copy is not None and call.copy.job is not None:
             yield call.copy.job
 
+    def _waiting_jobs_of(self, call: Call[T]) -> Iterator[Job]:
+        """Those of a call and its copy that wait to be tried."""
+        return (job for job in self._jobs_of(call) if job.running is None)
+
     def _attempts_of(self, call: Call[T]) -> int:
         return sum(job.running is not None for job in self._jobs_of(call))
 
@@ -329,18 +344,6 @@ class UnderWay(Generic[T]):
         if self._hedging is None:
             self._hedging = Hedging() if self._terms.hedging is None else self._terms.hedging.here()
         self._hedging.began(call, attempt.job.source, attempt.started_at)
-
-    def _begun(self, call: Call[T], copy: Copy[T] | None) -> None:
-        """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
-        self._passage.begun(call)
-        if copy is not None:
-            copy.counts = True
-        elif self._hedging is not None:
-            self._hedging.answered(call)
-        winner = self._jobs[call] if copy is None else copy.job
-        losers = [job for job in self._jobs_of(call) if job is not winner]
-        if losers:
-            self._abort(losers)
 
     def _abort(self, jobs: list[Job]) -> None:
         for job in self._engine.cancel(jobs):

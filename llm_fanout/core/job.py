@@ -108,7 +108,7 @@ class Attempt:
         job: What is tried.
         lease: What it holds. While its slot is lent, it waits for calls that it has made itself on the same quota.
         started_at: Monotonic seconds.
-        ends_at: The instant at which its timeout cuts it off; `inf` for never. Kept by the shell, as the next two are.
+        ends_at: The instant at which its timeout cuts it off; `inf` for never. Kept by the shell, as the next three are.
         left: Seconds that were left when its timeout was suspended.
         late: Whether its timeout has cut it off.
         unborn: Whether it has ended before its first step: then nobody was asked.
