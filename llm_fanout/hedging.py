@@ -37,10 +37,9 @@ class Copy(Generic[T]):
     Attributes:
         job: Its job, until that is over.
         outcome: How it ended, and how long it took.
-        counts: Whether its answer is the call's, however it ends.
     """
 
-    __slots__ = ("call", "counts", "job", "kind", "outcome", "perform", "shell", "timeout", "work")
+    __slots__ = ("call", "job", "kind", "outcome", "perform", "shell", "timeout", "work")
 
     def __init__(self, call: Call[T], work: Work[T], kind: Stragglers) -> None:
         self.call = call
@@ -51,7 +50,6 @@ class Copy(Generic[T]):
         self.shell: Shell | None = None
         self.job: Job | None = None
         self.outcome: tuple[Outcome, Timing] | None = None
-        self.counts = False
 
     @property
     def attempts(self) -> int:
@@ -67,7 +65,6 @@ class Copy(Generic[T]):
 
     def begun(self) -> None:
         """Its answer has begun."""
-        self.counts = True
         self.call.passage.under_way.begun(self.call, self)
 
     def started(self, attempt: Attempt) -> Context:
@@ -88,9 +85,8 @@ class Copy(Generic[T]):
             self.untried(job)
 
     def untried(self, job: Job) -> None:
-        """It was called back before it was sent."""
-        self.kind.spare()
-        self.call.passage.under_way.copy_over(self)
+        """It was called back while it waited."""
+        self.call.passage.under_way.copy_untried(self, job)
 
 
 class Hedging:

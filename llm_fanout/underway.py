@@ -167,12 +167,12 @@ class UnderWay(Generic[T]):
     def begun(self, call: Call[T], copy: Copy[T] | None = None) -> None:
         """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
         self._passage.begun(call)
-        if copy is None and self._hedging is not None:
-            self._hedging.answered(call)
-        winner = self._jobs[call] if copy is None else copy.job
-        losers = [job for job in self._jobs_of(call) if job is not winner]
-        if losers:
-            self._abort(losers)
+        if self._hedging is not None:
+            (self._hedging.answered if copy is None else self._hedging.cut)(call)
+        if copy is not None and call.outcome is None:
+            self._swap(call, copy)
+        if call.outcome is None and call.copy is not None and call.copy.job is not None:
+            self._abort([call.copy.job])
 
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
@@ -241,8 +241,16 @@ class UnderWay(Generic[T]):
         copy.outcome = outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts)
         self.copy_over(copy)
 
+    def copy_untried(self, copy: Copy[T], job: Job) -> None:
+        """`copy` was called back while it waited, for the first time or for another."""
+        if job.attempts:
+            copy.outcome = cancelled(), _without_answer(job)
+        else:
+            copy.kind.spare()
+        self.copy_over(copy)
+
     def copy_over(self, copy: Copy[T]) -> None:
-        """`copy` has ended, or will never be sent."""
+        """`copy` has ended, or will not be sent any more."""
         assert copy.job is not None
         copy.job.payload = None
         copy.job = None
@@ -253,6 +261,17 @@ class UnderWay(Generic[T]):
             self._end(call, *call.outcome)
         elif copy.outcome is not None and copy.outcome[0].error is None:
             self.cancel([call])
+
+    def _swap(self, call: Call[T], copy: Copy[T]) -> None:
+        """From now on `copy` is the call, to be tried again should its answer break off, and what was that is its copy."""
+        own, other = self._jobs[call], copy.job
+        assert other is not None
+        other.replace(own)
+        self._jobs[call], copy.job = other, own
+        other.payload, own.payload = call, copy
+        call.work, copy.work = copy.work, call.work
+        call.perform, copy.perform = copy.perform, call.perform
+        self._unpark(call)
 
     def _job_of(self, call: Call[T]) -> Job:
         """A call as a job.
@@ -366,7 +385,7 @@ class UnderWay(Generic[T]):
         if copy is not None and copy.outcome is not None:
             other, others = copy.outcome
             timing.attempts += others.attempts
-            if copy.counts or (outcome.error is not None and other.error is None):
+            if outcome.error is not None and other.error is None:
                 call.work, outcome, too_late = copy.work, other, False
                 timing.service_time = others.service_time
         self._passage.end(call, outcome, timing, too_late=too_late)

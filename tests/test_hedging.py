@@ -377,7 +377,7 @@ class Streams:
 
     Attributes:
         waits: The seconds before each piece, by the text and the number of its try; a second for one piece, else.
-        broken: Tries that end without an end.
+        broken: Tries that end before their last piece.
     """
 
     via = "wire"
@@ -396,11 +396,13 @@ class Streams:
         return given
 
     async def _written(self, text: str, number: int) -> AsyncIterator[bytes]:
-        for seconds in self.waits.get((text, number), [SECOND]):
+        *waits, last = self.waits.get((text, number), [SECOND])
+        for seconds in waits:
             await asyncio.sleep(seconds)
             yield chunk(f"{number}")
+        await asyncio.sleep(last)
         if (text, number) not in self.broken:
-            yield chunk("", "stop") + b"data: [DONE]\n\n"
+            yield chunk(f"{number}", "stop") + b"data: [DONE]\n\n"
 
 
 @pytest.fixture
@@ -437,6 +439,28 @@ def test_a_stream_left_to_others_begins_there(simulate: Simulate[Any], streams: 
     assert (second[0].text, second.summary.elapsed) == ("11", pytest.approx(3.5))
     assert first[-1].attempts == streams.tries["slow"] == (1 if leaves_at < 1.5 else 2)
     assert first.summary.attempts == sum(result.attempts for result in first)
+
+
+@pytest.mark.parametrize("first", ["under way", "waits"])
+def test_a_copy_that_breaks_off_is_tried_again(
+    simulate: Simulate[Any], streams: Streams, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Once its answer has begun it is the call, which has its tries still, wherever the first copy is by then."""
+    streams.waits = {("slow", 1): [60.0 if first == "under way" else 2.3], ("slow", 2): [1.0, 1.0], ("slow", 3): [2.0]}
+    streams.broken = {("slow", 1), ("slow", 2)}
+    monkeypatch.setattr(quotas.engine._schedule, "_random", lambda: 0.99)  # the whole backoff, half a second
+
+    async def main() -> tuple[Report[str], Any]:
+        run = streamed().map(row(99, "slow"), hedge=0.05, stream=True)
+        return await run, run
+
+    report, run = simulate(main)
+
+    slow = report[-1]
+    assert (slow.text, slow.attempts, streams.tries["slow"]) == ("3", 3, 3)
+    assert report.summary.attempts == 102
+    assert slow.latency == pytest.approx(report.summary.elapsed)
+    assert run._flow._calls.parked == 0
 
 
 def test_a_copy_that_waits_is_called_back_when_the_run_winds_down(simulate: Simulate[Any]) -> None:

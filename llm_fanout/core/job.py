@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -99,6 +99,12 @@ class Job:
     cancelled: bool = False
     branch: Branch | None = None
     charged: float = 0.0  # to its lanes, for its last attempt
+
+    def replace(self, other: Job) -> None:
+        """Be what `other` was, from now on: as urgent, as patient, and as long on its way. Both are of one lane."""
+        self.retry, self.rank, self.fallbacks = other.retry, other.rank, other.fallbacks
+        self.added_at, self.first_start = other.added_at, other.first_start
+        self.tries = None if other.tries is None else replace(other.tries, until=inf)  # its timer is its own
 
 
 class Attempt:
