@@ -77,13 +77,21 @@ class Call(Generic[T]):
         late: Outcome = self.work.late()
         return late
 
+    def begun(self) -> None:
+        """Its answer has begun."""
+        self.passage.under_way.begun(self)
+
     def started(self, attempt: Attempt) -> Context:
         """An attempt begins; the context for it."""
         return self.passage.under_way.started(self, attempt)
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended."""
-        self.passage.under_way.ended(self, attempt, outcome, verdict, now)
+        under_way = self.passage.under_way
+        try:
+            under_way.ended(self, attempt, outcome, verdict, now)
+        except Exception as exc:  # a fault of ours, or in what a user's class does when it is read
+            under_way.broke(self, attempt.job, exc)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before another try."""

@@ -91,11 +91,13 @@ class Engine:
             evicted = [(each, each.payload) for each in verdict.evicted]
             for each in verdict.evicted:
                 self._forget(each)
-        # First: a retry that is due at once may be among those that begin, and what waited for this end may be more urgent.
-        job.payload.ended(attempt, outcome, verdict, now)
-        self.pump()
-        for each, payload in evicted:
-            payload.shell.evict(each, payload, outcome.error, now)
+        try:
+            # First: a retry that is due at once may be among those that begin, and what waited for this may be more urgent.
+            job.payload.ended(attempt, outcome, verdict, now)
+        finally:  # whatever it raises is its own affair: others go on
+            self.pump()
+            for each, payload in evicted:
+                payload.shell.evict(each, payload, outcome.error, now)
 
     def lend(self, attempt: Attempt) -> None:
         """Let others have the slot of `attempt` while it waits for calls of its own; its timeout rests."""

@@ -37,10 +37,9 @@ class Copy(Generic[T]):
     Attributes:
         job: Its job, until that is over.
         outcome: How it ended, and how long it took.
-        counts: Whether its answer is the call's, however it ends.
     """
 
-    __slots__ = ("call", "counts", "job", "kind", "outcome", "perform", "shell", "timeout", "work")
+    __slots__ = ("call", "job", "kind", "outcome", "perform", "shell", "timeout", "work")
 
     def __init__(self, call: Call[T], work: Work[T], kind: Stragglers) -> None:
         self.call = call
@@ -51,12 +50,22 @@ class Copy(Generic[T]):
         self.shell: Shell | None = None
         self.job: Job | None = None
         self.outcome: tuple[Outcome, Timing] | None = None
-        self.counts = False
+
+    @property
+    def attempts(self) -> int:
+        """How often it was sent."""
+        if self.outcome is not None:
+            return self.outcome[1].attempts
+        return 0 if self.job is None else self.job.attempts
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""
         late: Outcome = self.work.late()
         return late
+
+    def begun(self) -> None:
+        """Its answer has begun."""
+        self.call.passage.under_way.begun(self.call, self)
 
     def started(self, attempt: Attempt) -> Context:
         """Its attempt begins; the context for it."""
@@ -64,26 +73,29 @@ class Copy(Generic[T]):
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """Its attempt has ended."""
-        self.call.passage.under_way.copy_ended(self, attempt, outcome, verdict, now)
+        under_way = self.call.passage.under_way
+        try:
+            under_way.copy_ended(self, attempt, outcome, verdict, now)
+        except Exception as exc:  # as for a call
+            under_way.broke(self.call, attempt.job, exc)
 
     def evicted(self, job: Job, error: Exception | None, now: float) -> None:
         """It is over before it was sent: what it was for is closed."""
-        self.untried(job)
+        if self.job is not None:  # else it was called back while this was handed over
+            self.untried(job)
 
     def untried(self, job: Job) -> None:
-        """It was called back before it was sent."""
-        self.kind.spare()
-        self.call.passage.under_way.copy_over(self)
+        """It was called back while it waited."""
+        self.call.passage.under_way.copy_untried(self, job)
 
 
 class Hedging:
     """Has those calls copied that take too long, on one event loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._kinds: dict[tuple[Source, float], Stragglers] = {}
         self._under_way: dict[Call[Any], Stragglers] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._rings_at = inf
 
     def began(self, call: Call[Any], source: Source, now: float) -> None:
@@ -101,14 +113,14 @@ class Hedging:
         kind = self._under_way.pop(call, None)
         if kind is not None:
             kind.answered(call, clock.now())
-            self._look()
+            self._look_soon()
 
     def cut(self, call: Call[Any]) -> None:
         """An attempt of `call` has ended without an answer, or is another run's from now on."""
         kind = self._under_way.pop(call, None)
         if kind is not None:
             kind.cut(call, clock.now())
-            self._look()
+            self._look_soon()
 
     def close(self) -> None:
         """No call will take too long any more."""
@@ -116,6 +128,13 @@ class Hedging:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_soon(self) -> None:
+        """Look in the next turn of the event loop: whoever told us is in the middle of a step, and a copy begins others."""
+        if self._rings_at > -inf:
+            self.close()
+            self._rings_at = -inf
+            self._timer = asyncio.get_running_loop().call_soon(self._ring)
 
     def _look(self) -> None:
         """Copy what is to be copied now, and see to it that we look again when the next is."""
@@ -135,12 +154,12 @@ class Hedging:
 
     def _set_timer(self) -> None:
         at = min([kind.next_at() for kind in self._kinds.values()], default=inf)
-        if at == self._rings_at:
+        if self._rings_at in (at, -inf):
             return
         self.close()
         if at < inf:
             self._rings_at = at
-            self._timer = self._loop.call_later(max(0.0, at - clock.now()), self._ring)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - clock.now()), self._ring)
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, inf
@@ -158,5 +177,7 @@ class HedgingHere:
         loop = asyncio.get_running_loop()
         hedging = self._hedging.get(loop)
         if hedging is None:
+            for each in [each for each in self._hedging if each.is_closed()]:
+                del self._hedging[each]  # what was under way there keeps it alive
             hedging = self._hedging[loop] = Hedging()
         return hedging

@@ -171,7 +171,7 @@ class Passage(Generic[T]):
             asked = self._shared.sift(calls, self._payers)
             self._aside.update((call, None) for call in calls if call.leader is not None)
             calls = asked
-        if self._gate is None:
+        if self._gate is None or self._tally.stopped is not None:  # it has sent all away that it held
             self._make(calls)
         else:
             self._aside.update(dict.fromkeys(calls))

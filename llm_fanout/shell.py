@@ -125,8 +125,13 @@ class Shell:
             going_on.set_result(None)
             return
         payload: Payload = attempt.job.payload
+        try:
+            context = payload.started(attempt)
+        except Exception as exc:  # as below; not at once, for we may be in the middle of a pump
+            self.loop.call_soon(self._engine.settle, attempt, _fault(exc), context=self._context)
+            return
         # Not `create_task`: an eager factory would run the call within the step that starts it.
-        task = asyncio.Task(self._carry_out(attempt, payload), loop=self.loop, context=payload.started(attempt))
+        task = asyncio.Task(self._carry_out(attempt, payload), loop=self.loop, context=context)
         attempt.task = self._unborn[attempt] = task
         task.add_done_callback(self._stillborn)
         self._running += 1
@@ -158,6 +163,7 @@ class Shell:
         """A task that was cancelled before its first step never enters its coroutine."""
         attempt = next(attempt for attempt, each in self._unborn.items() if each is task)
         del self._unborn[attempt]
+        attempt.unborn = True
         self._ended(attempt, _cut_short(attempt))
 
     def _abort(self, attempt: Attempt) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from . import clock
 from .call import Call, too_long
-from .core.job import Attempt, Job, Outcome, Verdict
+from .core.job import Attempt, Job, Outcome, State, Verdict
 from .core.lanes import COPY
 from .core.retry import RetryPolicy
 from .core.source import Source
@@ -46,6 +45,9 @@ class Host(Protocol):
 
     def give_up(self, error: Stopped) -> None:
         """The run ends."""
+
+    def fail(self, whose: str, failure: Exception) -> None:
+        """It is broken."""
 
     def make_room(self) -> None:
         """A call waits out a backoff: it does not count against the window meanwhile."""
@@ -125,8 +127,8 @@ class UnderWay(Generic[T]):
         self._abort([job for call in calls for job in self._jobs_of(call)])
 
     def cancel_waiting(self) -> None:
-        """End those that have no attempt under way."""
-        self.cancel([call for call in self._jobs if not self._attempts_of(call)])
+        """End those that have no attempt under way, and call back copies that were not sent."""
+        self._abort([job for call in self._jobs for job in self._waiting_jobs_of(call)])
 
     def give(self, call: Call[T]) -> tuple[Job, Timing]:
         """Let go of `call`, which goes on for another run: its job, and how long it took so far."""
@@ -135,7 +137,9 @@ class UnderWay(Generic[T]):
         self._tally.in_flight -= self._attempts_of(call)
         self.parked -= call.parked
         job = self._jobs.pop(call)
-        return job, _without_answer(job)
+        timing = _without_answer(job)
+        timing.attempts += 0 if call.copy is None else call.copy.attempts
+        return job, timing
 
     def inherit(self, call: Call[T], job: Job) -> None:
         """Go on with `call`, of another run that ends."""
@@ -151,20 +155,28 @@ class UnderWay(Generic[T]):
         tally = self._tally
         tally.attempts += 1
         tally.in_flight += 1
-        if call.parked:
-            call.parked = False
-            self.parked -= 1
+        self._unpark(call)
         if tally.in_flight >= len(self._jobs) - self.parked:
             self._host.idle()
         if call.work.hedge or call.work.is_first:
-            call.work.begun = partial(self._begun, call, None)
+            call.work.begun = call.begun
         if call.work.hedge:
             self._watch(call, attempt)
         return self._context_of(attempt)
 
+    def begun(self, call: Call[T], copy: Copy[T] | None = None) -> None:
+        """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
+        self._passage.begun(call)
+        if self._hedging is not None:
+            (self._hedging.answered if copy is None else self._hedging.cut)(call)
+        if copy is not None and call.outcome is None:
+            self._swap(call, copy)
+        if call.outcome is None and call.copy is not None and call.copy.job is not None:
+            self._abort([call.copy.job])
+
     def ended(self, call: Call[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt of `call` has ended."""
-        self._tally.in_flight -= 1
+        self._count_out(attempt)
         if self._hedging is not None:
             (self._hedging.cut if outcome.error else self._hedging.answered)(call)
         if verdict.retry_at is not None:
@@ -180,16 +192,23 @@ class UnderWay(Generic[T]):
         timing = Timing(now - job.added_at, now - attempt.started_at, job.attempts)
         self._over(call, (outcome, timing, verdict.too_long is not None))
 
+    def broke(self, call: Call[T], job: Job, failure: Exception) -> None:
+        """What follows from an end of `call` could not be carried out: its run ends, for it would wait for it for ever."""
+        self._jobs.pop(call, None)
+        if job.state is State.PARKED:
+            self._engine.cancel([job])
+        self._host.fail("llm_fanout", failure)
+
     def evicted(self, call: Call[T], job: Job, error: Exception | None, now: float) -> None:
         """All that `call` could have been tried on was closed, by an answer with that error."""
-        if call in self._jobs:  # else it was cancelled while this was handed over
-            self.parked -= call.parked
+        if call in self._jobs and call.outcome is None:  # else it was cancelled while this was handed over
+            self._unpark(call)
             self._end_if_all_is_closed()
             self._over(call, (Outcome(heard=False, error=closed_by(error)), _without_answer(job), False))
 
     def untried(self, call: Call[T], job: Job) -> None:
         """`call` was cancelled while it waited."""
-        self.parked -= call.parked
+        self._unpark(call)
         self._over(call, (cancelled(), _without_answer(job), False))
 
     def may_copy(self, call: Call[T]) -> bool:
@@ -203,7 +222,7 @@ class UnderWay(Generic[T]):
         call = copy.call
         job = self._jobs[call]
         call.copy = copy
-        copy.work.begun = partial(self._begun, call, copy)
+        copy.work.begun = copy.begun
         copy.job = Job(job.source, job.cost, ONE_TRY, copy, self._terms.lane, COPY, self._deadline)
         self._engine.hand_in([copy.job])
 
@@ -215,23 +234,44 @@ class UnderWay(Generic[T]):
 
     def copy_ended(self, copy: Copy[T], attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """The one attempt of `copy` has ended."""
-        self._tally.in_flight -= 1
+        self._count_out(attempt)
         job = attempt.job
         if verdict.retry_at is not None:
             self._engine.cancel([job])  # it has had its try
         copy.outcome = outcome, Timing(now - job.added_at, now - attempt.started_at, job.attempts)
         self.copy_over(copy)
 
+    def copy_untried(self, copy: Copy[T], job: Job) -> None:
+        """`copy` was called back while it waited, for the first time or for another."""
+        if job.attempts:
+            copy.outcome = cancelled(), _without_answer(job)
+        else:
+            copy.kind.spare()
+        self.copy_over(copy)
+
     def copy_over(self, copy: Copy[T]) -> None:
-        """`copy` has ended, or will never be sent."""
+        """`copy` has ended, or will not be sent any more."""
         assert copy.job is not None
         copy.job.payload = None
         copy.job = None
         call = copy.call
+        if copy.outcome is None:
+            call.copy = None  # it may have another
         if call.outcome is not None:
             self._end(call, *call.outcome)
         elif copy.outcome is not None and copy.outcome[0].error is None:
             self.cancel([call])
+
+    def _swap(self, call: Call[T], copy: Copy[T]) -> None:
+        """From now on `copy` is the call, to be tried again should its answer break off, and what was that is its copy."""
+        own, other = self._jobs[call], copy.job
+        assert other is not None
+        other.replace(own)
+        self._jobs[call], copy.job = other, own
+        other.payload, own.payload = call, copy
+        call.work, copy.work = copy.work, call.work
+        call.perform, copy.perform = copy.perform, call.perform
+        self._unpark(call)
 
     def _job_of(self, call: Call[T]) -> Job:
         """A call as a job.
@@ -272,14 +312,31 @@ class UnderWay(Generic[T]):
             self._host.give_up(why)
 
     def _wait_out(self, call: Call[T], outcome: Outcome) -> None:
-        """Another try of `call` comes later, unless the run starts nothing more, or cannot pay for it."""
-        if self._host.winding_down is not None:
-            self.cancel([call])
-        elif self._passage.extend(call):
-            self._host.make_room()
-        else:
-            call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
-            self.cancel([call])
+        """Another try of `call` comes later, unless the run starts nothing more, or cannot pay for it: then it is up to the
+        copy, if one is under way. One that was not sent is called back: the other try is paid for by what was set aside
+        for that.
+        """
+        unsent = list(self._waiting_jobs_of(call))
+        if self._host.winding_down is None:
+            if self._passage.extend(call):
+                unsent.remove(self._jobs[call])
+                self._host.make_room()
+            else:
+                call.stopped = Stopped(f"there is no budget left for another try after: {outcome.error}", kind="budget")
+        if unsent:
+            self._abort(unsent)
+
+    def _unpark(self, call: Call[T]) -> None:
+        """`call` waits out no backoff any more."""
+        self.parked -= call.parked
+        call.parked = False
+
+    def _count_out(self, attempt: Attempt) -> None:
+        """`attempt` is under way no more; one that was cancelled in the step that began it was none."""
+        self._tally.in_flight -= 1
+        if attempt.unborn:
+            self._tally.attempts -= 1
+            attempt.job.attempts -= 1
 
     def _context_of(self, attempt: Attempt) -> Context:
         context = self._context.copy()
@@ -294,6 +351,10 @@ class UnderWay(Generic[T]):
         if call.copy is not None and call.copy.job is not None:
             yield call.copy.job
 
+    def _waiting_jobs_of(self, call: Call[T]) -> Iterator[Job]:
+        """Those of a call and its copy that wait to be tried."""
+        return (job for job in self._jobs_of(call) if job.running is None)
+
     def _attempts_of(self, call: Call[T]) -> int:
         return sum(job.running is not None for job in self._jobs_of(call))
 
@@ -302,18 +363,6 @@ class UnderWay(Generic[T]):
         if self._hedging is None:
             self._hedging = Hedging() if self._terms.hedging is None else self._terms.hedging.here()
         self._hedging.began(call, attempt.job.source, attempt.started_at)
-
-    def _begun(self, call: Call[T], copy: Copy[T] | None) -> None:
-        """An answer to `call` has begun, to its `copy` if that is one: it is the one that counts."""
-        self._passage.begun(call)
-        if copy is not None:
-            copy.counts = True
-        elif self._hedging is not None:
-            self._hedging.answered(call)
-        winner = self._jobs[call] if copy is None else copy.job
-        losers = [job for job in self._jobs_of(call) if job is not winner]
-        if losers:
-            self._abort(losers)
 
     def _abort(self, jobs: list[Job]) -> None:
         for job in self._engine.cancel(jobs):
@@ -336,7 +385,7 @@ class UnderWay(Generic[T]):
         if copy is not None and copy.outcome is not None:
             other, others = copy.outcome
             timing.attempts += others.attempts
-            if copy.counts or (outcome.error is not None and other.error is None):
+            if outcome.error is not None and other.error is None:
                 call.work, outcome, too_late = copy.work, other, False
                 timing.service_time = others.service_time
         self._passage.end(call, outcome, timing, too_late=too_late)

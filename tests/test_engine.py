@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
+from contextvars import Context
 from typing import Any
 
 import pytest
 from support import Simulate, consume, forever, in_thread, job, nothing
 
 from llm_fanout import Executor, clock
-from llm_fanout.core.job import Outcome
+from llm_fanout.core.job import Attempt, Outcome
 from llm_fanout.core.pool import Pool
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.stated import Limits
@@ -191,6 +193,49 @@ def test_a_payload_that_raises_ends_its_job(simulate: Simulate[Any]) -> None:
 
     assert bad == ["ZeroDivisionError: a bug"]
     assert good == ["None"]
+
+
+@pytest.mark.parametrize("number", [1, 3_000])
+def test_a_payload_that_raises_when_it_starts_ends_its_job(simulate: Simulate[Any], number: int) -> None:
+    """As one whose try raises, and however many there are: nothing is sent, and the slot is free again."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    def broken(attempt: Attempt) -> Context:
+        raise AttributeError("a bug")
+
+    async def main() -> Any:
+        jobs = [job(quota, nothing) for _ in range(number)]
+        for _, step in jobs:
+            step.started = broken  # type: ignore[method-assign]  # the fault that is meant
+        last, healthy = job(quota, nothing)
+        engine.hand_in([*(each for each, _ in jobs), last])
+        await asyncio.sleep(0.1)
+        return {error for _, step in jobs for error in step.errors}, healthy.errors, jobs[0][1].quotas
+
+    assert simulate(main) == ({"AttributeError: a bug"}, ["None"], [])
+    assert quota.is_unused(0.0)
+
+
+def test_a_payload_that_raises_when_it_ends_stops_nobody(simulate: Simulate[Any]) -> None:
+    """Those who waited for its slot start, and the loop is told of the fault."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    faults: list[str] = []
+
+    def broken(*_: object) -> None:
+        raise AttributeError("a bug")
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(str(context["exception"])))
+        first, step = job(quota, nothing)
+        step.ended = broken  # type: ignore[method-assign]  # the fault that is meant
+        second, healthy = job(quota, nothing)
+        engine.hand_in([first, second])
+        await asyncio.sleep(0.1)
+        return healthy.errors
+
+    assert simulate(main) == ["None"]
+    gc.collect()
+    assert faults == ["a bug"]
 
 
 def test_keyboard_interrupt_in_a_call_gives_its_slot_back() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import statistics
+import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
-from support import Simulate, completion, consume, served
+from support import Given, Simulate, answer_of, completion, consume, in_thread, served
 
-from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, Unavailable
+from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Rejected, Report, RunFailed, Unavailable
+from llm_fanout.llm.calls import PromptCall
+from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import Reply, Request
 from llm_fanout.quotas import quotas
 from llm_fanout.spending import Usage
@@ -365,4 +369,220 @@ def test_a_call_left_to_others_keeps_its_copy(simulate: Simulate[Any]) -> None:
 
     assert first[-1].error.kind == "cancelled"
     assert (second[0].text, second.summary.elapsed) == ("slow, try 2", pytest.approx(2.0, rel=0.05))
+    assert provider.running == 0
+
+
+class Streams:
+    """What stands for a lane, and streams each answer in virtual time.
+
+    Attributes:
+        waits: The seconds before each piece, by the text and the number of its try; a second for one piece, else.
+        broken: Tries that end before their last piece.
+    """
+
+    via = "wire"
+
+    def __init__(self) -> None:
+        self.waits: dict[tuple[str, int], list[float]] = {}
+        self.broken: set[tuple[str, int]] = set()
+        self.tries: Counter[str] = Counter()
+
+    async def post(self, request: Request, timeouts: Timeouts) -> Given:
+        """Answer with a stream, whatever was asked."""
+        text = request.messages[-1]["content"]
+        self.tries[text] += 1
+        given = answer_of(200, {"content-type": "text/event-stream"})
+        given.chunks = self._written(text, self.tries[text])
+        return given
+
+    async def _written(self, text: str, number: int) -> AsyncIterator[bytes]:
+        *waits, last = self.waits.get((text, number), [SECOND])
+        for seconds in waits:
+            await asyncio.sleep(seconds)
+            yield chunk(f"{number}")
+        await asyncio.sleep(last)
+        if (text, number) not in self.broken:
+            yield chunk(f"{number}", "stop") + b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Streams:
+    """Whoever is asked over HTTP streams its answer."""
+    streams = Streams()
+    monkeypatch.setattr("llm_fanout.llm.routes.lanes.WireLane", lambda wire, place, form: streams)
+    return streams
+
+
+def streamed(**options: Any) -> FanOut:
+    """A client of `streams`."""
+    url = "http://127.0.0.1:1/v1"
+    return FanOut("openai/fake", base_url=url, api_key="k-hedged", limits=Limits(adapt=False), **options)
+
+
+@pytest.mark.parametrize("leaves_at", [0.7, 2.2])
+def test_a_stream_left_to_others_begins_there(simulate: Simulate[Any], streams: Streams, leaves_at: float) -> None:
+    """A run that is cancelled before the first piece leaves its call to whoever waits for it, its copy included."""
+    streams.waits = {("slow", 1): [3.0, 1.0], ("slow", 2): [3.0]}
+
+    async def main() -> Any:
+        fan = streamed()
+        first = fan.map(row(99, "slow"), hedge=0.05, dedupe=True, stream=True)
+        leading = asyncio.ensure_future(consume(first))
+        await asyncio.sleep(0.5)
+        following = asyncio.ensure_future(consume(fan.map(["slow"], dedupe=True, stream=True)))
+        await asyncio.sleep(leaves_at - 0.5)
+        first.cancel()
+        return await asyncio.gather(leading, following)
+
+    first, second = simulate(main)
+
+    assert (second[0].text, second.summary.elapsed) == ("11", pytest.approx(3.5))
+    assert first[-1].attempts == streams.tries["slow"] == (1 if leaves_at < 1.5 else 2)
+    assert first.summary.attempts == sum(result.attempts for result in first)
+
+
+@pytest.mark.parametrize("first", ["under way", "waits"])
+def test_a_copy_that_breaks_off_is_tried_again(
+    simulate: Simulate[Any], streams: Streams, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Once its answer has begun it is the call, which has its tries still, wherever the first copy is by then."""
+    streams.waits = {("slow", 1): [60.0 if first == "under way" else 2.3], ("slow", 2): [1.0, 1.0], ("slow", 3): [2.0]}
+    streams.broken = {("slow", 1), ("slow", 2)}
+    monkeypatch.setattr(quotas.engine._schedule, "_random", lambda: 0.99)  # the whole backoff, half a second
+
+    async def main() -> tuple[Report[str], Any]:
+        run = streamed().map(row(99, "slow"), hedge=0.05, stream=True)
+        return await run, run
+
+    report, run = simulate(main)
+
+    slow = report[-1]
+    assert (slow.text, slow.attempts, streams.tries["slow"]) == ("3", 3, 3)
+    assert report.summary.attempts == 102
+    assert slow.latency == pytest.approx(report.summary.elapsed)
+    assert run._flow._calls.parked == 0
+
+
+def test_a_copy_that_waits_is_called_back_when_the_run_winds_down(simulate: Simulate[Any]) -> None:
+    """Nothing more is sent then, while what is under way ends."""
+    provider = Provider(lambda text, number: 20.0 if text == "slow" else SECOND)
+    sent = 0
+
+    async def main() -> Report[str]:
+        nonlocal sent
+        run = fan_of(provider, Limits(max_concurrency=10, adapt=False)).map(["slow", *row(300)], hedge=0.05)
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(5.5)
+        sent = sum(provider.tries.values())
+        run.wind_down()
+        return await waiting
+
+    report = simulate(main)
+
+    assert (report[0].text, report[0].attempts) == ("slow, try 1", 1)
+    assert report.summary.attempts == sum(provider.tries.values()) == sent
+
+
+@pytest.mark.parametrize("bound", ["wound down", "budget"])
+def test_a_copy_under_way_outlives_the_last_try(simulate: Simulate[Any], bound: str) -> None:
+    """A call that may not be tried again has its copy still: what was sent may end, and was paid for."""
+    provider = Provider(lambda text, number: {1: 2.0, 2: 3.0}[number] if text == "slow" else SECOND)
+    provider.fails.add(("slow", 1))
+    budget = 101.5 if bound == "budget" else None
+
+    async def main() -> Report[str]:
+        fan = fan_of(provider, price=(0.0, 1e6), max_tokens=1)
+        run = fan.map(row(99, "slow"), hedge=0.05, max_retries=2, budget=budget)
+        if bound == "wound down":
+            asyncio.get_running_loop().call_later(1.8, run.wind_down)
+        return await run
+
+    slow = simulate(main)[-1]
+
+    assert (slow.text, slow.attempts) == ("slow, try 2", 2)
+
+
+def test_another_try_takes_the_place_of_a_copy_that_waits(simulate: Simulate[Any]) -> None:
+    """It was paid for once: both would be more than the budget has."""
+    provider = Provider(lambda text, number: 6.9 if text == "slow" and number == 1 else SECOND)
+    provider.fails.add(("slow", 1))
+
+    async def main() -> tuple[Report[str], Any]:
+        fan = fan_of(provider, Limits(max_concurrency=10, adapt=False), max_tokens=1, price=(0.0, 1e6))
+        run = fan.map(["slow", *row(63)], hedge=0.05, budget=65.0)  # in nine slots they take seven seconds
+        return await run, run
+
+    report, run = simulate(main)
+
+    assert (report[0].text, report[0].attempts, provider.tries["slow"]) == ("slow, try 2", 2, 2)
+    assert run._flow._calls.parked == 0
+
+
+def test_a_copy_that_waits_where_nobody_is_let_in_is_called_back_once(simulate: Simulate[Any]) -> None:
+    """The answer that closes it sends the call elsewhere, too: both are said of the copy, and everybody is told."""
+    provider = Provider(lambda text, number: 3.2 if text == "slow" else SECOND)
+    faults: list[Any] = []
+
+    async def refusing(request: Request) -> Reply:
+        reply = await provider(request)
+        if request.messages[-1]["content"] == "slow":
+            raise Rejected("no such key", kind="auth", status=401)
+        return reply
+
+    async def main() -> Report[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        limits = Limits(max_concurrency=10, adapt=False)
+        first = Endpoint("mine/x", provider=refusing, limits=limits)
+        fan = FanOut(first, fallbacks=[Endpoint("mine/y", provider=provider, limits=limits)])
+        return await fan.map(["slow", *row(100)], hedge=0.05)
+
+    report = simulate(main)
+
+    assert (report.summary.succeeded, report[0].attempts, faults) == (101, 2, [])
+
+
+def test_closed_loops_are_let_go_of() -> None:
+    """What a client learns of single calls on an event loop goes with that; so does what was under way there."""
+    fan = fan_of(Provider(lambda text, number: 0.0 if text != "slow" else 60.0), hedge=0.05)
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        for prompt in row(3):
+            await fan.call(prompt)
+
+    def twice() -> None:
+        for _ in range(2):
+            asyncio.run(main())
+        abandoned = asyncio.new_event_loop()
+        task = abandoned.create_task(fan.call("slow"))
+        abandoned.run_until_complete(asyncio.sleep(0.01))
+        task.cancel()
+        abandoned.close()
+        loops.append(weakref.ref(abandoned))
+        del abandoned, task
+        asyncio.run(main())
+
+    in_thread(twice)
+    gc.collect()
+
+    assert [loop() for loop in loops] == [None] * 4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_fault_after_an_answer_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What cannot be made a Result of, be it a copy's answer, is said at once: nobody waits for it for ever."""
+    provider = Provider(slow_first)
+    original = PromptCall.result
+
+    def result(self: PromptCall, *rest: Any) -> Any:
+        if self.prompt.content == ["p1", "slow"][number]:
+            raise AttributeError("no such thing")
+        return original(self, *rest)
+
+    monkeypatch.setattr(PromptCall, "result", result)
+
+    with pytest.raises(RunFailed, match="llm_fanout raised AttributeError: no such thing"):
+        simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+
     assert provider.running == 0

@@ -587,6 +587,26 @@ def test_a_paused_run_starts_nothing_at_all(simulate: Simulate[Any]) -> None:
     assert (summary.attempts, summary.errors) == (0, {"cancelled": 3})
 
 
+def test_what_was_never_called_is_no_attempt(simulate: Simulate[Any]) -> None:
+    """A call that a run begins in the step in which it is cancelled has not made its first step: it was not tried."""
+    called: list[int] = []
+
+    async def main() -> Any:
+        async def only(number: int) -> int:
+            called.append(number)
+            run.cancel()
+            return number
+
+        run = Executor(max_concurrency=1).map(only, range(3))
+        return await run
+
+    report = simulate(main)
+
+    assert called == [0]
+    assert report.summary.attempts == 1
+    assert [result.attempts for result in report] == [1, 0, 0]
+
+
 def test_pause_and_resume_from_another_thread() -> None:
     """Both may be called from any thread; the loop of the run notices."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -100,6 +100,12 @@ class Job:
     branch: Branch | None = None
     charged: float = 0.0  # to its lanes, for its last attempt
 
+    def replace(self, other: Job) -> None:
+        """Be what `other` was, from now on: as urgent, as patient, and as long on its way. Both are of one lane."""
+        self.retry, self.rank, self.fallbacks = other.retry, other.rank, other.fallbacks
+        self.added_at, self.first_start = other.added_at, other.first_start
+        self.tries = None if other.tries is None else replace(other.tries, until=inf)  # its timer is its own
+
 
 class Attempt:
     """One try of a job: it holds its lease until `Schedule.finish`.
@@ -108,13 +114,14 @@ class Attempt:
         job: What is tried.
         lease: What it holds. While its slot is lent, it waits for calls that it has made itself on the same quota.
         started_at: Monotonic seconds.
-        ends_at: The instant at which its timeout cuts it off; `inf` for never. Kept by the shell, as the next two are.
+        ends_at: The instant at which its timeout cuts it off; `inf` for never. Kept by the shell, as the next three are.
         left: Seconds that were left when its timeout was suspended.
         late: Whether its timeout has cut it off.
+        unborn: Whether it has ended before its first step: then nobody was asked.
         task: What carries it out.
     """
 
-    __slots__ = ("ends_at", "job", "late", "lease", "left", "started_at", "task")
+    __slots__ = ("ends_at", "job", "late", "lease", "left", "started_at", "task", "unborn")
 
     def __init__(self, job: Job, lease: Lease, started_at: float) -> None:
         self.job = job
@@ -123,6 +130,7 @@ class Attempt:
         self.ends_at = inf
         self.left = inf
         self.late = False
+        self.unborn = False
         self.task: Task | None = None
 
 

@@ -55,6 +55,26 @@ async def under_way(provider: FakeProvider) -> None:
     assert provider.running
 
 
+def test_a_gate_holds_nothing_once_its_run_has_ended(simulate: Simulate[Any], fan_of: MakeFan) -> None:
+    """Who waited for a call that waited for the cache is over, too, though the first of its group goes on for others."""
+    head = "the same beginning " * 400
+
+    async def main() -> list[Report[str]]:
+        fan = fan_of()
+        first = fan.map([f"{head}a", f"{head}b", f"{head}b"], dedupe=True, warm_first=True)
+        leading = asyncio.ensure_future(consume(first))
+        await asyncio.sleep(0.2)
+        following = asyncio.ensure_future(consume(fan.map([f"{head}a"], dedupe=True)))
+        await asyncio.sleep(0.2)
+        first.cancel()
+        return await asyncio.gather(leading, following)
+
+    first, second = simulate(main)
+
+    assert first.summary.errors == {"cancelled": 3}
+    assert (second.summary.succeeded, second.summary.elapsed) == (1, pytest.approx(0.8))
+
+
 async def test_identical_prompts_make_one_request(fan: FanOut, box: Box) -> None:
     """Of fifty prompts in two kinds the box sees two; who shares says so, and has what is his own."""
     prompts = [Prompt(f"[[answer:{n % 2}]]", id=f"row-{n}", tag=n) for n in range(50)]
