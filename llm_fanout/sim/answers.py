@@ -49,14 +49,14 @@ def answer_to(asked: Asked, draw: random.Random, mean: float, told: str | None =
         asked: The request, whose form is kept.
         draw: Decides everything.
         mean: Tokens of a text, on the average.
-        told: What is said in any case.
+        told: What is said in any case, but by the arguments of a call that need not be made: those are made up.
 
     Raises:
         ValueError: Its schema has no instance.
     """
     if asked.form.kind == "vectors":
         return SILENCE
-    if told is not None:
+    if told is not None and not asked.form.is_free:
         return quoted(told, asked.most)
     if asked.form.schema is not None:
         return quoted(json.dumps(instance_of(asked.form.schema, draw)), asked.most)

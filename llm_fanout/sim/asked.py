@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ..core.tokens import estimate_tokens
+from .instances import has_instance
 
 JsonObject = Mapping[str, Any]
 Kind = Literal["text", "schema", "tool", "vectors"]
@@ -18,7 +19,9 @@ Kind = Literal["text", "schema", "tool", "vectors"]
 IMAGE_TOKENS = 1_000
 IMAGES = ("image_url", "input_image", "image")  # the types of a part: Chat Completions, Responses, Messages
 
-ANY: Final = "*"  # a tool choice: some tool, whichever; no tool can be called so
+# Tool choices beside the names of tools, of which none can be called so.
+ANY: Final = "*"  # some tool must be called, whichever
+OFFERED: Final = "?"  # one may be called, if there is any
 SOME_OBJECT: JsonObject = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
@@ -33,11 +36,13 @@ class Form:
     Attributes:
         kind: "text", "schema" for an instance of `schema`, "tool" for a call of `tool` whose arguments are one, "vectors"
             for no words at all.
+        is_free: Whether a text would do as well: the tool was offered, not forced.
     """
 
     kind: Kind = "text"
     schema: JsonObject | None = None
     tool: str = ""
+    is_free: bool = False
 
 
 TEXT = Form()
@@ -134,16 +139,17 @@ def form_of(tools: Mapping[str, JsonObject], choice: str | None, schema: JsonObj
 
     Args:
         tools: The schema of each tool's arguments.
-        choice: The tool that must be called, `ANY` for some tool, None for none.
+        choice: The tool that must be called, `ANY` for some tool, None for none; `OFFERED` if the model may choose: it uses
+            the first tool whose arguments can be made.
         schema: What a text must be an instance of.
         after_result: Whether a tool has just been called: one call is enough.
     """
-    if choice is None or after_result:
+    name = None if after_result else _called(tools, choice)
+    if name is None:
         return TEXT if schema is None else Form("schema", schema)
-    name = next(iter(tools), "") if choice == ANY else choice
     if name not in tools:
         raise Unreadable(f"the tool choice asks for {name or 'a tool'!r}, which is not among the tools")
-    return Form("tool", tools[name], name)
+    return Form("tool", tools[name], name, is_free=choice == OFFERED)
 
 
 def schema_in(wanted: JsonObject | None) -> JsonObject | None:
@@ -153,6 +159,13 @@ def schema_in(wanted: JsonObject | None) -> JsonObject | None:
         return None
     schema: JsonObject = wanted.get("json_schema", wanted)["schema"] if kind == "json_schema" else SOME_OBJECT
     return schema
+
+
+def _called(tools: Mapping[str, JsonObject], choice: str | None) -> str | None:
+    """The name of the tool that is called; None for none."""
+    if choice == OFFERED:
+        return next((name for name, arguments in tools.items() if has_instance(arguments)), None)
+    return next(iter(tools), "") if choice == ANY else choice
 
 
 def _leaves(content: object) -> Iterator[JsonObject]:

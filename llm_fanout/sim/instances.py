@@ -45,6 +45,15 @@ def instance_of(schema: Schema, draw: random.Random) -> Any:
         raise ValueError(f"the simulated provider cannot read this schema: {exc!r}") from exc
 
 
+def has_instance(schema: Schema) -> bool:
+    """Whether `instance_of` makes one."""
+    try:
+        instance_of(schema, random.Random(0))
+    except ValueError:
+        return False
+    return True
+
+
 class _Maker:
     """Makes instances of the schemas within `root`."""
 

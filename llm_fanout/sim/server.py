@@ -66,14 +66,21 @@ class SimServer:
         cuts = self._cuts
         try:
             return await self._admitted(call)
-        except (asyncio.CancelledError, ConnectionError):
-            if self._cuts == cuts:
-                self.stats.gone()
-            else:
-                self.stats.cut()
+        except asyncio.CancelledError:
+            self._broken_off(cuts)
             raise
+        except ConnectionError:
+            self._broken_off(cuts)
+            return web.Response()  # nobody gets it; aiohttp logs what is raised, with a traceback
         finally:
             self.stats.left()
+
+    def _broken_off(self, cuts: int) -> None:
+        """A request has lost its connection; it came after so many `cuts`."""
+        if self._cuts == cuts:
+            self.stats.gone()
+        else:
+            self.stats.cut()
 
     async def _admitted(self, call: Call) -> web.StreamResponse:
         """Answer, unless the provider is down or the key is wrong: said at once."""

@@ -1,4 +1,4 @@
-"""Three judges over many answers: structured votes, agreement, what it cost, and a provider that dies half-way."""
+"""3. 3 judges x 400 answers, structured votes, agreement, a provider that dies half-way."""
 
 import asyncio
 from collections import Counter
@@ -10,8 +10,6 @@ from llm_fanout import FanOut, Prompt
 
 
 class Verdict(BaseModel):
-    """A judge's vote."""
-
     grade: Literal["good", "bad"]
     reason: str
 
@@ -20,8 +18,7 @@ JUDGES = ["openai/gpt-5", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-pro"
 SPARE = ["openai/gpt-5-mini"]
 
 
-async def main(answers: dict[str, str]) -> tuple[float, int, float]:
-    """The share of unanimous verdicts, how many votes are by a stand-in, and USD."""
+async def main(answers: dict[str, str]) -> None:
     prompts = [Prompt(text, id=key) for key, text in answers.items()]
     async with FanOut(JUDGES[0], instructions="Grade the answer.", max_tokens=300) as fan:
         panel = await asyncio.gather(
@@ -29,7 +26,7 @@ async def main(answers: dict[str, str]) -> tuple[float, int, float]:
         )
     unanimous = stand_ins = 0
     for ballot in zip(*panel, strict=True):  # input order, exactly one Result each: zip is the join
-        grades = [result.value.grade for result in ballot if result.ok]
-        stand_ins += sum(result.ok and result.model != judge for result, judge in zip(ballot, JUDGES, strict=True))
+        grades = [r.value.grade for r in ballot if r.ok]
+        stand_ins += sum(r.ok and r.model != judge for r, judge in zip(ballot, JUDGES, strict=True))
         unanimous += bool(grades) and Counter(grades).most_common(1)[0][1] == len(JUDGES)
-    return unanimous / len(prompts), stand_ins, fan.summary.cost
+    print(f"{unanimous / len(prompts):.1%} unanimous, {stand_ins} votes by a stand-in, ${fan.summary.cost:.2f}")

@@ -1,29 +1,32 @@
-"""Tickets in, rows out: structured answers, failures looked at, and asked again."""
+"""1. 5,000 tickets -> pydantic -> pandas; bar, failures, rerun of the failures, cost."""
 
 from typing import Literal
 
+import pandas as pd
 from pydantic import BaseModel
 
-from llm_fanout import Endpoint, FanOut, Prompt
+from llm_fanout import FanOut, Prompt
 
 
 class Ticket(BaseModel):
-    """What is wanted of each."""
-
     category: Literal["billing", "bug", "how-to", "other"]
     urgency: int
 
 
-async def main(tickets: dict[int, str], url: str) -> list[dict[str, object]]:
-    """What a notebook does cell by cell."""
-    prompts = [Prompt(body, id=number) for number, body in tickets.items()]  # `id` is the join key
-    fan = FanOut(Endpoint("sim/gpt-5-mini", base_url=url), instructions="Classify the support ticket.", max_tokens=200)
-    report = await fan.map(prompts, response_format=Ticket, max_retries=0)
+async def notebook() -> None:  # in a notebook: the body, cell by cell (top-level await)
+    df = pd.read_csv("tickets.csv", index_col="ticket_id")
+    prompts = [Prompt(body, id=i) for i, body in df["body"].items()]  # `id` is the join key
+    fan = FanOut(
+        "openai/gpt-5-mini", instructions="Classify the support ticket.", max_tokens=200
+    )  # no `async with` across cells: must be legal
+    # cell 2: the bar is on by itself in a notebook
+    report = await fan.map(prompts, response_format=Ticket, budget=5.00, journal="tickets.db")
     print(report)  # counts, cost, percentiles, binding limit, errors by kind
-    for result in report.failures[:5]:
-        print(result.id, result.error, result.text[:200])
-    again = await fan.map([result.prompt for result in report.failures], response_format=Ticket)
-    category: str = report.successes[0].value.category
-    assert category
-    await fan.aclose()
-    return [*report.to_dicts(), *again.to_dicts()]  # columns: category, urgency, ok, error, cost, ...
+    # cell 3
+    for r in report.failures[:5]:
+        print(r.id, r.error, r.text[:200])
+    # cell 4: same line again = only what failed or is missing (from the journal; or from memory: reuse=report)
+    report = await fan.map(prompts, response_format=Ticket, budget=5.00, reuse=report)
+    df = df.join(pd.DataFrame(report.to_dicts()).set_index("id"))  # columns: category, urgency, ok, error, cost, ...
+    print(df.groupby("category")["urgency"].mean(), f"${report.summary.cost:.2f}")
+    category: str = report[0].value.category  # noqa: F841  # typed: Report[Ticket]

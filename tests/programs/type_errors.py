@@ -10,6 +10,48 @@ from llm_fanout import Endpoint, Executor, FanOut, Limits, Prompt, Task, fan_out
 from llm_fanout.providers import Request
 
 
+class Inv(BaseModel):
+    """What is asked for in the lines of the design."""
+
+    x: int
+
+
+async def f(fan: FanOut) -> None:
+    """The lines of the design, in its words; the rest is below."""
+    reveal_type(await fan.map(["a"]))  # R: llm_fanout.results.Report[str]
+    reveal_type((await fan.map(["a"], response_format=Inv))[0].value)  # R: type_errors.Inv
+    reveal_type(fan_out_sync(["a"], model="m", response_format=Inv))  # R: llm_fanout.results.Report[type_errors.Inv]
+    vote = await fan.vote("a", votes=5, response_format=Inv, key=lambda i: i.x)
+    reveal_type(vote)  # R: llm_fanout.llm.vote.Vote[type_errors.Inv]
+    fan.map(["a"], temprature=0)  # E
+    fan.map("one string")  # type-checks (str is Iterable[str]): ConfigError at run time
+    fan.map(["a"], n=3)  # E
+    fan.map(["a"], response_format=Inv, reuse=await fan.map(["a"]))  # E
+
+    async def a(x: int) -> str:
+        return ""
+
+    async def b(x: str, y: str) -> bytes:
+        return b""
+
+    async def c(xs: Sequence[str]) -> bytes:
+        return b""
+
+    ta = Task(a, 1)
+    reveal_type(ta)  # R: llm_fanout.task.Task[str]
+    tb = Task(b, ta, "y")
+    reveal_type(tb)  # R: llm_fanout.task.Task[bytes]
+    tc = Task(c, [ta, ta])
+    reveal_type(tc)  # R: llm_fanout.task.Task[bytes]
+    bad = Task(b, tb, "y")  # E
+    reveal_type(bad)  # R: llm_fanout.task.Task[bytes]
+    reveal_type(Executor().run([ta, tb]))  # R: llm_fanout.run.Run[typing.Sequence[object]]
+    reveal_type(Executor().map(a, [1, 2]))  # R: llm_fanout.run.Run[str]
+    async for r in fan.map(["a"], response_format=Inv):
+        reveal_type(r)  # R: llm_fanout.results.Result[type_errors.Inv]
+    reveal_type(await fan.reduce(["a"], lambda p: "x", context=5))  # R: llm_fanout.results.Result[str]
+
+
 class Invoice(BaseModel):
     """What is asked for."""
 

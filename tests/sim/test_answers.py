@@ -86,6 +86,13 @@ def test_what_a_prompt_wants_said_is_said() -> None:
     assert answer_to(wanted(VECTORS), random.Random(1), 50.0, "yes") == SILENCE
 
 
+def test_a_call_that_need_not_be_made_is_made_up() -> None:
+    """What a prompt wants said is its answer, not the arguments of the call before it."""
+    said = answer_to(wanted(Form("tool", SCHEMA, "pay", is_free=True)), random.Random(1), 50.0, "yes")
+
+    assert isinstance(json.loads(said.text)["number"], int)
+
+
 def test_texts_are_as_long_as_the_mean() -> None:
     """From half of it to one and a half."""
     lengths = [answer_to(wanted(TEXT), random.Random(seed), 100.0).tokens for seed in range(200)]

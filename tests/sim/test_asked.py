@@ -9,7 +9,18 @@ import pytest
 
 from llm_fanout.core.tokens import estimate_tokens
 from llm_fanout.sim.apis import APIS
-from llm_fanout.sim.asked import ANY, IMAGE_TOKENS, SOME_OBJECT, Asked, Unreadable, form_of, parsed, read_message, schema_in
+from llm_fanout.sim.asked import (
+    ANY,
+    IMAGE_TOKENS,
+    OFFERED,
+    SOME_OBJECT,
+    Asked,
+    Unreadable,
+    form_of,
+    parsed,
+    read_message,
+    schema_in,
+)
 
 CHAT = APIS[0]
 
@@ -107,6 +118,22 @@ def test_a_forced_tool_goes_before_a_schema(choice: str | None, after_result: bo
 
     assert form.kind == kind
     assert form.schema == ({"type": "object"} if kind == "tool" else {"type": "string"})
+
+
+@pytest.mark.parametrize(
+    ("tools", "name"),
+    [
+        ({}, ""),
+        ({"pay": {"type": "object"}, "ask": {}}, "pay"),
+        ({"pay": {"pattern": "^x"}, "ask": {"type": "object"}}, "ask"),
+        ({"pay": {"pattern": "^x"}}, ""),
+    ],
+)
+def test_an_offered_tool_is_called_if_it_can_be(tools: Any, name: str) -> None:
+    """The first whose arguments can be made; the call is free, and without one the answer is what else was asked for."""
+    form = form_of(tools, OFFERED, {"type": "string"}, after_result=False)
+
+    assert (form.kind, form.tool, form.is_free) == (("tool", name, True) if name else ("schema", "", False))
 
 
 @pytest.mark.parametrize("wanted", [None, {}, {"type": "text"}])

@@ -15,6 +15,7 @@ from support import post_chat
 
 from llm_fanout.sim import Box, SimConfig
 from llm_fanout.sim.config import Settle
+from llm_fanout.sim.delivery import Delivery
 
 
 @pytest.fixture
@@ -184,6 +185,24 @@ async def test_a_client_that_leaves_a_stream_is_noticed(client: AsyncOpenAI, box
             await asyncio.sleep(0.01)
 
     assert (box.stats["disconnected"], box.stats["answered"], box.stats["streams"]) == (1, 0, 1)
+
+
+def test_a_client_that_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is logged where it is the connection that fails, before aiohttp has told of its end."""
+
+    async def send(delivery: Delivery, body: object, begun: float) -> object:
+        transport = delivery._request.transport
+        assert transport is not None
+        transport.abort()
+        raise ConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(Delivery, "send", send)
+    with Box(SimConfig(latency=0.0)) as box:
+        with pytest.raises(OSError, match=r"reset|closed"):
+            post_chat(box.url, "Hello", stream=True)
+        stats = box.stats
+
+    assert (stats["disconnected"], stats["in_flight"], caplog.records) == (1, 0, [])
 
 
 def test_arrivals_are_told_by_text() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, JsonObject, asked, form_of, messages_in, schema_in
+from ..asked import ANY, OFFERED, Asked, JsonObject, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
 from .vendors import FAILED, OPENAI
 
 DONE = b"data: [DONE]\n\n"
+CHOICES = {"required": ANY, "auto": OFFERED}  # "none" is none
 
 
 class ChatStream:
@@ -119,4 +120,4 @@ def _choice(body: JsonObject) -> str | None:
     if isinstance(choice, dict):
         name: str = choice["function"]["name"]
         return name
-    return ANY if choice == "required" else None
+    return CHOICES.get(choice or "auto")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, JsonObject, Unreadable, asked, form_of, messages_in, schema_in
+from ..asked import ANY, OFFERED, Asked, JsonObject, Unreadable, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
 from .vendors import ANTHROPIC, FAILED
 
@@ -112,7 +112,7 @@ def _choice(body: JsonObject) -> str | None:
     if choice.get("type") == "tool":
         name: str = choice["name"]
         return name
-    return ANY if choice.get("type") == "any" else None
+    return {"any": ANY, "auto": OFFERED}.get(choice.get("type", "auto"))
 
 
 def _is_result(message: JsonObject) -> bool:

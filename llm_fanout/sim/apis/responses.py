@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..asked import ANY, Asked, JsonObject, asked, form_of, messages_in, schema_in
+from ..asked import Asked, JsonObject, asked, form_of, messages_in, schema_in
 from .api import Reply, Streaming, sse
+from .chat import CHOICES
 from .vendors import FAILED, OPENAI
 
 # What a response repeats of its request, and what stands there if nothing was said.
@@ -168,4 +169,4 @@ def _choice(body: JsonObject) -> str | None:
     if isinstance(choice, dict):
         name: str = choice["name"]
         return name
-    return ANY if choice == "required" else None
+    return CHOICES.get(choice or "auto")

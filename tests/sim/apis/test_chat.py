@@ -131,13 +131,34 @@ async def test_a_forced_tool_is_called_in_a_stream(openai: AsyncOpenAI) -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
-@pytest.mark.parametrize("choice", ["auto", "none"])
-async def test_a_tool_that_need_not_be_called_is_not(openai: AsyncOpenAI, choice: Any) -> None:
+async def test_a_tool_that_must_not_be_called_is_not(openai: AsyncOpenAI) -> None:
     """The answer is a text."""
-    answer = await ask(openai, "pay", tools=[TOOL], tool_choice=choice)
+    answer = await ask(openai, "pay", tools=[TOOL], tool_choice="none")
 
     assert answer.choices[0].message.tool_calls is None
     assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}])
+async def test_a_tool_that_is_offered_is_used_once(openai: AsyncOpenAI, choice: Any) -> None:
+    """With arguments that fit, whatever the answer is to be, after whose result that comes; again in the next turn."""
+    messages: list[Any] = [{"role": "user", "content": "[[answer:done]]"}]
+    tools: Any = [TOOL, OTHER]
+
+    async def turn() -> Any:
+        answer = await openai.chat.completions.create(model="gpt-sim", messages=messages, tools=tools, **choice)
+        messages.append(answer.choices[0].message.model_dump(exclude_none=True))
+        return answer.choices[0]
+
+    call = (await turn()).message.tool_calls[0]
+    messages.append({"role": "tool", "tool_call_id": call.id, "content": "paid"})
+    answer = await turn()
+    messages.append({"role": "user", "content": "again"})
+    again = await turn()
+
+    assert Invoice.model_validate_json(call.function.arguments)
+    assert (answer.message.content, answer.finish_reason) == ("done", "stop")
+    assert again.message.tool_calls[0].function.name == call.function.name == "pay"
 
 
 async def test_after_a_tools_result_comes_a_text(openai: AsyncOpenAI) -> None:

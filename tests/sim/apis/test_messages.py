@@ -105,6 +105,17 @@ async def test_a_forced_tool_is_called(anthropic: AsyncAnthropic, choice: Any) -
     assert Invoice.model_validate(answer.content[0].input)
 
 
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [({}, "tool_use"), ({"tool_choice": {"type": "auto"}}, "tool_use"), ({"tool_choice": {"type": "none"}}, "text")],
+)
+async def test_a_tool_that_is_offered_is_used(anthropic: AsyncAnthropic, choice: Any, kind: str) -> None:
+    """Unless it must not."""
+    answer = await ask(anthropic, "pay", tools=[TOOL], **choice)
+
+    assert answer.content[0].type == kind
+
+
 async def test_a_forced_tool_is_called_in_a_stream(anthropic: AsyncAnthropic) -> None:
     """Its input comes as pieces of JSON, which the SDK adds up."""
     messages: Any = [{"role": "user", "content": "pay"}]

@@ -109,6 +109,18 @@ async def test_a_forced_tool_is_called(openai: AsyncOpenAI, choice: Any) -> None
     assert Invoice.model_validate_json(call.arguments)
 
 
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [({}, "function_call"), ({"tool_choice": "auto"}, "function_call"), ({"tool_choice": "none"}, "message")],
+)
+async def test_a_tool_that_is_offered_is_used(openai: AsyncOpenAI, choice: Any, kind: str) -> None:
+    """Unless it must not."""
+    tools: Any = [TOOL]
+    answer = await openai.responses.create(model="gpt-sim", input="pay", tools=tools, **choice)
+
+    assert answer.output[0].type == kind
+
+
 async def test_a_forced_tool_is_called_in_a_stream(openai: AsyncOpenAI) -> None:
     """Its arguments come piece by piece."""
     events = await events_of(openai, "[[answer:{}]]", tools=[TOOL], tool_choice="required")
