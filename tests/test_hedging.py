@@ -575,21 +575,22 @@ def test_closed_loops_are_let_go_of() -> None:
     assert [loop() for loop in loops] == [None] * 4
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_fault_after_an_answer_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize("text", ["p1", "slow", "slow to fail"])
+def test_a_fault_after_an_answer_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """What cannot be made a Result of, be it a copy's answer, is said at once: nobody waits for it for ever."""
-    provider = Provider(slow_first)
+    provider = Provider(lambda text, number: 1.8 if (text, number) == ("slow to fail", 1) else slow_first(text, number))
+    provider.fails.add(("slow to fail", 1))
     original = PromptCall.result
 
     def result(self: PromptCall, *rest: Any) -> Any:
-        if self.prompt.content == ["p1", "slow"][number]:
+        if self.prompt.content == text:
             raise AttributeError("no such thing")
         return original(self, *rest)
 
     monkeypatch.setattr(PromptCall, "result", result)
 
     with pytest.raises(RunFailed, match="llm_fanout raised AttributeError: no such thing"):
-        simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+        simulate(lambda: consume(fan_of(provider).map(row(98, "slow", "slow to fail"), hedge=0.05, max_retries=0)))
 
     assert provider.running == 0
 
