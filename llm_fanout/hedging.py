@@ -54,9 +54,7 @@ class Copy(Generic[T]):
     @property
     def attempts(self) -> int:
         """How often it was sent."""
-        if self.outcome is not None:
-            return self.outcome[1].attempts
-        return 0 if self.job is None else self.job.attempts
+        return self.outcome[1].attempts if self.outcome is not None else 0 if self.job is None else self.job.attempts
 
     def late(self) -> Outcome:
         """What is said of an attempt that took longer than its timeout."""

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from support import Given, Simulate, answer_of, completion, consume, in_thread, served
 
-from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Rejected, Report, RunFailed, Unavailable
+from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, RunFailed, Unavailable
 from llm_fanout.llm.calls import PromptCall
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import Reply, Request
@@ -57,6 +57,12 @@ class Provider:
         if (text, number) in self.fails:
             raise Unavailable("it broke", kind="server")
         return Reply(text=f"{text}, try {number}", usage=Usage(10, 1), finish_reason="stop")
+
+
+class Empty(Exception):
+    """What an SDK raises for an account without credit: one such answer closes it."""
+
+    status_code = 402
 
 
 def slow_first(text: str, number: int) -> float:
@@ -526,7 +532,7 @@ def test_a_copy_that_waits_where_nobody_is_let_in_is_called_back_once(simulate: 
     async def refusing(request: Request) -> Reply:
         reply = await provider(request)
         if request.messages[-1]["content"] == "slow":
-            raise Rejected("no such key", kind="auth", status=401)
+            raise Empty("the account has no credit left")
         return reply
 
     async def main() -> Report[str]:
@@ -569,20 +575,58 @@ def test_closed_loops_are_let_go_of() -> None:
     assert [loop() for loop in loops] == [None] * 4
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_fault_after_an_answer_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize("text", ["p1", "slow", "slow to fail"])
+def test_a_fault_after_an_answer_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """What cannot be made a Result of, be it a copy's answer, is said at once: nobody waits for it for ever."""
-    provider = Provider(slow_first)
+    provider = Provider(lambda text, number: 1.8 if (text, number) == ("slow to fail", 1) else slow_first(text, number))
+    provider.fails.add(("slow to fail", 1))
     original = PromptCall.result
 
     def result(self: PromptCall, *rest: Any) -> Any:
-        if self.prompt.content == ["p1", "slow"][number]:
+        if self.prompt.content == text:
             raise AttributeError("no such thing")
         return original(self, *rest)
 
     monkeypatch.setattr(PromptCall, "result", result)
 
     with pytest.raises(RunFailed, match="llm_fanout raised AttributeError: no such thing"):
-        simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05)))
+        simulate(lambda: consume(fan_of(provider).map(row(98, "slow", "slow to fail"), hedge=0.05, max_retries=0)))
 
     assert provider.running == 0
+
+
+def test_a_fault_before_another_try_ends_the_run(simulate: Simulate[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other try is not made: nobody would hear of it."""
+    provider = Provider()
+    provider.fails.add(("p1", 1))
+
+    def faulty(*_: object) -> None:
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr("llm_fanout.underway.UnderWay._wait_out", faulty)
+
+    with pytest.raises(RunFailed, match="no such thing"):
+        simulate(lambda: consume(fan_of(provider).map(row(3))))
+
+    assert (provider.running, provider.tries["p1"]) == (0, 1)
+
+
+def test_a_copy_that_waits_for_what_closes_is_not_sent(simulate: Simulate[Any]) -> None:
+    """The first may end: it was sent before the answer to another call that closed its quota."""
+    provider = Provider(lambda text, number: {"slow": 5.0, "bad": 3.2}.get(text, SECOND))
+
+    async def refusing(request: Request) -> Reply:
+        reply = await provider(request)
+        if request.messages[-1]["content"] == "bad":
+            raise Empty("the account has no credit left")
+        return reply
+
+    async def main() -> Report[str]:
+        limits = Limits(max_concurrency=10, adapt=False)
+        fan = FanOut(Endpoint("mine/x", provider=refusing, limits=limits))
+        return await fan.map(["slow", "bad", *row(100)], hedge=0.05)
+
+    report = simulate(main)
+
+    assert (report[0].text, report[0].attempts) == ("slow, try 1", 1)
+    assert report.summary.errors["not_attempted"] > 50
