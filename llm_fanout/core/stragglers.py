@@ -6,7 +6,8 @@ under way that is not the percentile of those that were answered, which are the 
 cut off, took at least as long as it has. So it is the product-limit estimate (Kaplan, Meier 1958) that is asked, which
 counts them as far as they have come.
 
-The copies are at most that share of the calls, so a provider that slows down as a whole is not sent twice the traffic.
+The copies are at most that share of the calls, so a provider that slows down as a whole is not sent twice the traffic. A
+client may live long: what it did not copy in its first days it cannot make up for, and times that are long past fade.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ..spread import bucket_of, least_of
 
 EXACT = 64  # calls under way up to which each answer is worth a new estimate; with more, each such part of them is
 LATE = 1.5  # times the median at the least: where all take about as long, a copy, which takes as long again, gains nothing
+RECENT = 1_000  # calls that ended, and those under way twice: for so many copies may be saved up
+FADING = 2 * RECENT  # ends, after which those that were count half
 ROUNDING = 1e-9  # of a product of ratios: nineteen answers of twenty are 0.95 of them
 
 
@@ -33,17 +36,18 @@ class Stragglers:
         self._share = share
         self._waiting: dict[Hashable, float] = {}  # when they began, in order
         self._copied: dict[Hashable, float] = {}  # the same of those that have a copy, or cannot have one
-        self._answered: Counter[int] = Counter()  # by the bucket of their time
-        self._cut: Counter[int] = Counter()  # the same of those that ended without an answer
-        self._began = 0
-        self._copies = 0
+        self._answered: dict[int, float] = {}  # how many had a time in each bucket
+        self._cut: dict[int, float] = {}  # the same of those that ended without an answer
+        self._allowed = 0.0  # copies
+        self._ended = 0
         self._patience = inf
         self._unheeded = 0  # ends since the last estimate
 
     def began(self, call: Hashable, now: float) -> None:
         """`call`, no copy, is under way from now on."""
-        self._began += 1
         self._waiting[call] = now
+        most = RECENT + 2 * (len(self._waiting) + len(self._copied))
+        self._allowed = min(self._allowed + self._share, self._share * most)
 
     def answered(self, call: Hashable, now: float) -> None:
         """`call` has its answer, or the beginning of it if that is what counts. One that is not under way is passed over."""
@@ -55,7 +59,7 @@ class Stragglers:
 
     def copy(self, call: Hashable) -> None:
         """A copy of `call` is on its way."""
-        self._copies += 1
+        self._allowed -= 1.0
         self._copied[call] = self._waiting.pop(call)
 
     def pass_over(self, call: Hashable) -> None:
@@ -64,7 +68,7 @@ class Stragglers:
 
     def spare(self) -> None:
         """A copy was called back before it was sent: it counts no more."""
-        self._copies -= 1
+        self._allowed += 1.0
 
     def overdue(self, now: float) -> Iterator[Hashable]:
         """The calls that are to be copied now, those that wait for longest first. Of each, `copy` or `pass_over` it."""
@@ -80,14 +84,20 @@ class Stragglers:
 
     @property
     def _may_copy(self) -> bool:
-        return self._copies + 1 <= self._share * self._began + ROUNDING
+        return self._allowed + ROUNDING >= 1.0
 
-    def _end(self, call: Hashable, now: float, ended: Counter[int]) -> None:
+    def _end(self, call: Hashable, now: float, times: dict[int, float]) -> None:
         calls = self._waiting if call in self._waiting else self._copied
         began = calls.pop(call, None)
-        if began is not None:
-            ended[bucket_of(now - began)] += 1
-            self._unheeded += 1
+        if began is None:
+            return
+        bucket = bucket_of(now - began)
+        times[bucket] = times.get(bucket, 0.0) + 1.0
+        self._unheeded += 1
+        self._ended += 1
+        if self._ended % FADING == 0:
+            for faded in (self._answered, self._cut):
+                faded.update({bucket: number / 2 for bucket, number in faded.items()})
 
     def _learn(self, now: float) -> None:
         under_way = len(self._waiting) + len(self._copied)
@@ -97,16 +107,17 @@ class Stragglers:
 
     def _estimate(self, now: float) -> float:
         """The seconds after which a call is a straggler; `inf` if that cannot be told yet."""
-        unanswered = self._cut.copy()
+        unanswered = Counter(self._cut)
         for under_way in (self._waiting, self._copied):
             unanswered.update([bucket_of(now - began) for began in under_way.values()])
-        longer = self._answered.total() + unanswered.total()
+        longer = sum(self._answered.values()) + unanswered.total()
         left, usual = 1.0, inf
         for bucket in sorted({*self._answered, *unanswered}):
-            left *= 1.0 - self._answered[bucket] / longer
+            answered = self._answered.get(bucket, 0.0)
+            left *= 1.0 - answered / longer
             if left <= 0.5 and usual == inf:
                 usual = least_of(bucket)
             if left <= self._share + ROUNDING:
                 return max(least_of(bucket), LATE * min(usual, least_of(bucket)))
-            longer -= self._answered[bucket] + unanswered[bucket]
+            longer -= answered + unanswered[bucket]
         return inf

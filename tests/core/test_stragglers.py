@@ -55,6 +55,34 @@ def test_no_more_than_the_share_is_copied() -> None:
     assert stragglers.next_at() == inf
 
 
+def test_what_was_not_copied_long_ago_cannot_be_made_up_for() -> None:
+    """After a hundred thousand calls without a straggler, of two hundred that hang some fifty are copied at once."""
+    stragglers = Stragglers(0.05)
+    for call in range(100_000):
+        stragglers.began(call, 0.0)
+        stragglers.answered(call, 1.0)
+    assert overdue(stragglers, 1.0) == []
+    for call in range(100_000, 100_200):
+        stragglers.began(call, 1.0)
+
+    assert 50 <= len(overdue(stragglers, 60.0)) <= 0.05 * 1_400
+
+
+def test_times_that_are_long_past_fade() -> None:
+    """A model that has become ten times slower is as good as new after a few thousand answers."""
+    stragglers = Stragglers(0.05)
+    for call in range(50_000):
+        stragglers.began(call, 0.0)
+        stragglers.answered(call, 1.0)
+    for call in range(50_000, 60_000):
+        stragglers.began(call, 0.0)
+        stragglers.answered(call, 10.0)
+    stragglers.began("new", 100.0)
+
+    assert overdue(stragglers, 114.0) == []
+    assert overdue(stragglers, 116.0) == ["new"]
+
+
 def test_a_copy_that_was_never_sent_does_not_count() -> None:
     """Its place is another's."""
     stragglers = all_at_once(40, 0.05)
