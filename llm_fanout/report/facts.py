@@ -116,7 +116,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
 def _cached(summary: Summary) -> str:
     """How much of the input came from a cache, and what that has saved."""
     cached, saved = summary.usage.cached_tokens, summary.saved
-    return f"{cached:,} cached" + (f", which saved ${saved:,.4f}" if saved else "")
+    return f"{cached:,} cached" + (f", which saved ${saved:,.4f}" if round(saved, 4) else "")
 
 
 def _answered_by(report: Report[object]) -> Iterator[tuple[str, str]]:
