@@ -152,12 +152,11 @@ class Hedging:
 
     def _set_timer(self) -> None:
         at = min([kind.next_at() for kind in self._kinds.values()], default=inf)
-        if self._rings_at in (at, -inf):
-            return
+        if at >= self._rings_at:
+            return  # it rings early enough, and is set anew then
         self.close()
-        if at < inf:
-            self._rings_at = at
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - clock.now()), self._ring)
+        self._rings_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - clock.now()), self._ring)
 
     def _ring(self) -> None:
         self._timer, self._rings_at = None, inf

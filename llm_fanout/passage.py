@@ -182,7 +182,7 @@ class Passage(Generic[T]):
         self._make(self._called_up(calls))
 
     def _make(self, calls: Iterable[Call[T]]) -> None:
-        """Have `calls` made, if they can be paid for; those that never are to be are over."""
+        """Have `calls` made, if they can be paid for."""
         if self._till is None:
             self.under_way.hand_in(calls)
         else:
@@ -191,8 +191,6 @@ class Passage(Generic[T]):
     def _pay(self, calls: Iterable[Call[T]], till: Till) -> None:
         for call in calls:
             try:
-                if call.stopped is not None:
-                    raise call.stopped
                 till.join(call)
             except Stopped as exc:  # one such row costs one row
                 self.end(call, Outcome(heard=False, error=exc), Timing())

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from support import Given, Simulate, answer_of, completion, consume, in_thread, served
 
-from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, Report, RunFailed, Unavailable
+from llm_fanout import ConfigError, Endpoint, FanOut, Limits, Prompt, RateLimited, Report, RunFailed, Unavailable
 from llm_fanout.llm.calls import PromptCall
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.providers import Reply, Request
@@ -624,9 +624,33 @@ def test_a_copy_that_waits_for_what_closes_is_not_sent(simulate: Simulate[Any]) 
     async def main() -> Report[str]:
         limits = Limits(max_concurrency=10, adapt=False)
         fan = FanOut(Endpoint("mine/x", provider=refusing, limits=limits))
-        return await fan.map(["slow", "bad", *row(100)], hedge=0.05)
+        return await fan.map(["slow", "bad", *row(100)], hedge=0.1)
 
     report = simulate(main)
 
     assert (report[0].text, report[0].attempts) == ("slow, try 1", 1)
     assert report.summary.errors["not_attempted"] > 50
+
+
+def test_a_copy_may_be_late_itself(simulate: Simulate[Report[str]]) -> None:
+    """It is cut off by the timeout as any attempt; the call goes on with its own tries."""
+    provider = Provider(lambda text, number: {1: 60.0, 2: 60.0}.get(number, 2.0) if text == "slow" else SECOND)
+
+    report = simulate(lambda: consume(fan_of(provider).map(row(99, "slow"), hedge=0.05, timeout=3)))
+
+    assert (report[-1].text, report[-1].attempts, provider.cut) == ("slow, try 3", 3, 2)
+
+
+def test_a_copy_that_is_refused_for_now_has_had_its_try(simulate: Simulate[Report[str]]) -> None:
+    """It does not wait for another: the first goes on alone."""
+    provider = Provider(lambda text, number: {1: 6.0}.get(number, SECOND) if text == "slow" else SECOND)
+
+    async def refusing(request: Request) -> Reply:
+        reply = await provider(request)
+        if reply.text == "slow, try 2":
+            raise RateLimited("too many at once", kind="rate_limited", retry_after=1.0)
+        return reply
+
+    report = simulate(lambda: consume(fan_of(refusing).map(row(99, "slow"), hedge=0.05)))
+
+    assert (report[-1].text, report[-1].attempts, provider.tries["slow"]) == ("slow, try 1", 2, 2)

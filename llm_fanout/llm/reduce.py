@@ -75,10 +75,9 @@ class Reduction:
         """
         tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._hear())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
-                if task.done():
-                    task.result()
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                task.result()
         finally:
             for task in tasks:
                 task.cancel()
