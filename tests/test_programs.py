@@ -79,7 +79,7 @@ def test_latency(box: Box) -> None:
     line = r"vllm-([ab]) closed (ttft|inter_token|latency) \d\.\d{3} \d\.\d{3} \d\.\d{3} failed=0"
     assert len({re.fullmatch(line, each) for each in lines} - {None}) == len(lines) == 2 * 3
     assert (box.stats["requests"], box.stats["streams"]) == (2 * 1_050, 2 * 1_050)
-    assert box.stats["peak_in_flight"] == 32
+    assert 16 < box.stats["peak_in_flight"] <= 32
 
 
 NIGHT = 800  # rows; its limits are 117 calls a second
