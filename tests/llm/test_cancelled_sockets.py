@@ -154,7 +154,9 @@ async def test_cancelled_anywhere_over_sockets_it_leaves_nothing(box: Box, patte
     assert ended_by_us >= number // 3  # the machine may have been slow when the lives were measured
 
 
-@pytest.mark.parametrize("pattern", PATTERNS[:-1], ids=lambda pattern: pattern.__name__)
+@pytest.mark.parametrize(
+    "pattern", PATTERNS[1:-1], ids=lambda pattern: pattern.__name__
+)  # a race ends before it has them all
 async def test_answers_before_a_cancellation_are_not_asked_for_again(box: Box, pattern: Any, tmp_path: Path) -> None:
     """With a journal, a second life begins with all the answers that the first one had."""
     async with FanOut("sim/gpt-sim", base_url=box.url, limits=Limits(max_concurrency=8, adapt=False), max_tokens=50) as fan:
