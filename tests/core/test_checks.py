@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_fanout import ConfigError
-from llm_fanout.core.checks import check_seconds, is_number
+from llm_fanout.core.checks import check_seconds, is_count, is_number, is_whole
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_seconds_are_finite_and_above_zero(value: Any) -> None:
 def test_seconds_or_nothing(value: float | None) -> None:
     """A time, or None for no bound, passes."""
     check_seconds("patience", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "whole", "count"), [(1, True, True), (0, True, False), (1.0, False, False), (True, False, False)]
+)
+def test_whole_numbers(value: object, whole: bool, count: bool) -> None:
+    """A count is a whole number from one on."""
+    assert (is_whole(value), is_count(value)) == (whole, count)

@@ -192,3 +192,12 @@ def test_a_value_is_sized_a_few_times_whatever_its_group() -> None:
     fold(parts, 5_000, lambda values: "y", weigh=counting)
 
     assert weighed <= 4.2 * sum(map(len, parts))
+
+
+def test_parts_are_counted() -> None:
+    """Those that have come, whether they were asked about or not."""
+    folding: Folding[Text, Sequence[Text]] = Folding(weigh, 100)
+    for part in ("a", "b"):
+        folding.take(part)
+
+    assert folding.taken == 2

@@ -9,7 +9,7 @@ import pytest
 
 from llm_fanout.core.job import OVER, Attempt, Cost, Job, Outcome, State, Verdict
 from llm_fanout.core.quota import Quota
-from llm_fanout.core.retry import Again
+from llm_fanout.core.retry import Again, Tries
 
 
 def test_a_cost_counts_input_and_output_together_and_apart() -> None:
@@ -70,3 +70,17 @@ def test_a_verdict_does_not_change() -> None:
     """`OVER` is shared by all jobs."""
     with pytest.raises(FrozenInstanceError):
         OVER.retry_at = 5.0  # type: ignore[misc]  # the mistake under test
+
+
+def test_a_job_may_be_what_another_was() -> None:
+    """As urgent, and as long on its way, with the tries that are left; the timer of the other is not its own."""
+    job, other = Job(Quota()), Job(Quota(), rank=0, added_at=3.0, first_start=4.0)
+    other.tries = Tries(transient=2, until=9.0)
+
+    job.replace(other)
+    job.replace(other)
+
+    assert (job.rank, job.added_at, job.first_start) == (0, 3.0, 4.0)
+    assert job.tries == Tries(transient=2)
+    job.replace(Job(Quota()))
+    assert job.tries is None

@@ -10,7 +10,7 @@ import pytest
 
 from llm_fanout.core.breaker import LAST_PROBE
 from llm_fanout.core.job import Attempt, Cost, Job, Outcome, State
-from llm_fanout.core.lanes import BACKGROUND, DEFAULT, Lane
+from llm_fanout.core.lanes import BACKGROUND, COPY, DEFAULT, Lane
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.retry import Again, RetryPolicy
 from llm_fanout.core.schedule import UNTOLD_GATE, Schedule
@@ -747,3 +747,20 @@ def test_what_is_handed_over_starts_in_another_lane(schedule: Schedule) -> None:
     assert begin(schedule, 1.0).job is next_one
     assert begin(schedule, 100.0).job is running
     assert (narrow.running, wide.running) == (1, 2)
+
+
+def test_a_copy_waits_for_everybody_and_nobody_for_it(schedule: Schedule) -> None:
+    """It starts when there is nothing else to do; while it waits, nothing is said to be waited for."""
+    quota = Quota(Limits(rpm=60, burst=1, adapt=False))
+    schedule.add(Job(quota, rank=COPY), 0.0)
+    copied = schedule.start(0.0)
+    schedule.add(Job(quota, rank=COPY), 0.0)
+    none = schedule.start(0.0)
+    schedule.add(Job(quota, rank=BACKGROUND), 0.5)
+
+    first = schedule.start(1.0)
+
+    assert copied is not None
+    assert none is None
+    assert first is not None
+    assert first.job.rank == BACKGROUND
