@@ -11,7 +11,6 @@ import asyncio
 from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from . import clock
 from .core.job import Attempt, Job, Outcome, Verdict
@@ -161,20 +160,3 @@ class Hedging:
     def _ring(self) -> None:
         self._timer, self._rings_at = None, inf
         self._look()
-
-
-class HedgingHere:
-    """One `Hedging` for each event loop, for calls that are made one by one and learnt from together."""
-
-    def __init__(self) -> None:
-        self._hedging: WeakKeyDictionary[asyncio.AbstractEventLoop, Hedging] = WeakKeyDictionary()
-
-    def here(self) -> Hedging:
-        """That of the running loop."""
-        loop = asyncio.get_running_loop()
-        hedging = self._hedging.get(loop)
-        if hedging is None:
-            for each in [each for each in self._hedging if each.is_closed()]:
-                del self._hedging[each]  # what was under way there keeps it alive
-            hedging = self._hedging[loop] = Hedging()
-        return hedging

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 
 class Call(Protocol):
@@ -49,14 +47,3 @@ class Shared:
             return []
         del self._leaders[self._asked.pop(leader)]
         return list(followers)
-
-
-class SharedHere:
-    """One `Shared` for each event loop: a call is only waited for where it is made."""
-
-    def __init__(self) -> None:
-        self._shared: WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = WeakKeyDictionary()
-
-    def here(self) -> Shared:
-        """That of the running loop."""
-        return self._shared.setdefault(asyncio.get_running_loop(), Shared())

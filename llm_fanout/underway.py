@@ -158,9 +158,10 @@ class UnderWay(Generic[T]):
         self._unpark(call)
         if tally.in_flight >= len(self._jobs) - self.parked:
             self._host.idle()
-        if call.work.hedge or call.work.is_first:
+        hedge = call.work.hedge
+        if hedge or call.work.is_first:
             call.work.begun = call.begun
-        if call.work.hedge:
+        if hedge:
             self._watch(call, attempt)
         return self._context_of(attempt)
 

@@ -18,9 +18,10 @@ from .tally import Totals
 if TYPE_CHECKING:
     from .budgets import Budgets
     from .gate import Gate
-    from .hedging import HedgingHere
+    from .hedging import Hedging
+    from .loops import Here
     from .memory import Memory
-    from .sharing import SharedHere
+    from .sharing import Shared
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -130,9 +131,9 @@ class Terms:
     counted_in: Sequence[Totals] = ()
     memory: Memory | None = None
     budgets: Budgets | None = None
-    shared: SharedHere | None = None
+    shared: Here[Shared] | None = None
     gate: Gate | None = None
-    hedging: HedgingHere | None = None
+    hedging: Here[Hedging] | None = None
 
     @property
     def width(self) -> float:

@@ -8,7 +8,8 @@ from typing import Any
 
 from support import in_thread
 
-from llm_fanout.sharing import Shared, SharedHere
+from llm_fanout.loops import Here
+from llm_fanout.sharing import Shared
 
 
 class Work:
@@ -95,7 +96,7 @@ def test_what_is_asked_is_what_was_asked_at_first() -> None:
 
 def test_each_event_loop_has_its_own() -> None:
     """The same within one loop, another in the next, and nothing is kept of loops that are gone."""
-    here = SharedHere()
+    here = Here(Shared)
 
     async def look() -> tuple[Shared, Shared]:
         return here.here(), here.here()
@@ -105,4 +106,4 @@ def test_each_event_loop_has_its_own() -> None:
 
     assert one[0] is one[1]
     assert two[0] is not one[0]
-    assert not here._shared
+    assert not here._made

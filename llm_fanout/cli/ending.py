@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,6 +30,21 @@ BY_SIGNAL = 128  # and its number, as shells have it: 130 for SIGINT, 143 for SI
 HEARD = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
+def hearing(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within this context `hear` gets the signals that end a command, but for those that were ignored before: whoever
+    started us does not want them heard.
+    """
+    before = {number: each for number in HEARD if (each := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number, each in before.items():
+            signal.signal(number, each)
+
+
 class Ending:
     """What a command does at its end; signals are heard between entering and leaving the `with` block.
 
@@ -40,17 +56,14 @@ class Ending:
         self.signal = 0
         self._run: Run[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._before: dict[int, Any] = {}
+        self._hearing = hearing(self._hear)
 
     def __enter__(self) -> Self:
-        for number in HEARD:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # else whoever started us does not want it heard
-                self._before[number] = signal.signal(number, self._hear)
+        self._hearing.__enter__()
         return self
 
     def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        self._hearing.__exit__(t, e, tb)
 
     def of(self, run: Run[Any], take: Callable[[], Coroutine[Any, Any, object]]) -> int:
         """Have `run` taken, come what may. The exit code says how it ended."""

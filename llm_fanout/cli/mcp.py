@@ -8,7 +8,6 @@ and what the agent gets is what `llm_fanout.tool` describes.
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from types import FrameType
@@ -18,7 +17,7 @@ import typer
 
 from ..errors import ConfigError, JournalError
 from ..loops import new_event_loop
-from .ending import BY_SIGNAL, HEARD, OK
+from .ending import BY_SIGNAL, OK, hearing
 from .fulfil import endpoint_of
 from .options import (
     BaseUrl,
@@ -129,13 +128,8 @@ async def _cancelled_by_signals(serving: Coroutine[Any, Any, None]) -> int:
         heard.append(number)
         loop.call_soon_threadsafe(task.cancel)
 
-    # One that is ignored stays so: whoever started us does not want it heard.
-    before = {number: each for number in HEARD if (each := signal.getsignal(number)) is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, hear)
-    await asyncio.wait([task])
-    for number, each in before.items():
-        signal.signal(number, each)
+    with hearing(hear):
+        await asyncio.wait([task])
     if not task.cancelled():
         task.result()
     return BY_SIGNAL + heard[0] if heard else OK

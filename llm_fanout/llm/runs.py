@@ -9,15 +9,16 @@ from weakref import WeakSet
 from ..budgets import Budgets, Purse, purses_of
 from ..core.lanes import DEFAULT, Lane
 from ..errors import ConfigError
-from ..hedging import HedgingHere
+from ..hedging import Hedging
 from ..journal import Journal, OpenJournal
+from ..loops import Here
 from ..memory import Memory, Reused
 from ..providers.schema import Schema
 from ..quotas import quotas
 from ..results import Report
 from ..run import Run, leave_all
 from ..scope import SCOPE
-from ..sharing import SharedHere
+from ..sharing import Shared
 from ..tally import Totals
 from ..warmup import WarmUp
 from ..work import Terms
@@ -62,8 +63,8 @@ class Runs:
         self._calls = Lane(self.lane)  # single calls: one line, beside those of its runs
         self._options = options
         self._purses = purses
-        self._shared = SharedHere()
-        self._hedging = HedgingHere()  # for single calls: each run has its own
+        self._shared = Here(Shared)
+        self._hedging = Here(Hedging)  # for single calls: each run has its own
         self._runs: WeakSet[Run[Any]] = WeakSet()
 
     def one(
@@ -122,7 +123,7 @@ class Runs:
         api: str | None = None,
         tell: Tell | None = None,
         reuse: Report[Any] | None = None,
-        hedging: HedgingHere | None = None,
+        hedging: Here[Hedging] | None = None,
         relay: Relay | None = None,
     ) -> Run[Any]:
         """A run of whatever `prompts` gives.
@@ -185,7 +186,7 @@ class Runs:
         lane: Lane,
         memory: Memory | None,
         budgets: Budgets | None,
-        hedging: HedgingHere | None,
+        hedging: Here[Hedging] | None,
     ) -> Terms:
         """What the calls of a run share."""
         scope, shared, deadline = SCOPE.get(), plans.shared, options.get("deadline")
