@@ -4,6 +4,7 @@ Theory of operation. Lanes form a tree: an agent's lane under that of whoever st
 At every branch the backlogged lane with the smallest *tag* is next. A start raises the tags along its path by its cost over
 the lane's weight; the cost is the share of its scarcest resource (requests or tokens) that it takes from the quota. A lane
 that had nothing to do comes back at the tag of whoever was picked last: being idle earns nothing, and costs nothing.
+A lane that is passed because it is full is charged against all the same, or it would come back in debt to whoever went on.
 That is start-time fair queuing (Goyal, Vin, Cheng 1996) over the dominant resource (Ghodsi et al., DRF, 2011).
 
 What is promised, at each branch, for lanes that stay backlogged:
@@ -132,6 +133,8 @@ class Lane:
         stalled, self.stalled = self.stalled, []
         for branch in stalled:
             branch.stalled = False
+            assert branch.above is not None
+            branch.above.passed -= 1
             branch.queue_up()
         return [branch.tree for branch in stalled]
 
@@ -139,7 +142,20 @@ class Lane:
 class Branch:
     """A lane in one tree: the jobs that wait in it, or the branches below it in which some do."""
 
-    __slots__ = ("above", "below", "clock", "credit", "entry", "jobs", "lane", "per_cost", "stalled", "tag", "tree")
+    __slots__ = (
+        "above",
+        "below",
+        "clock",
+        "credit",
+        "entry",
+        "jobs",
+        "lane",
+        "passed",
+        "per_cost",
+        "stalled",
+        "tag",
+        "tree",
+    )
 
     def __init__(self, lane: Lane, above: Branch | None, tree: Tree) -> None:
         self.lane = lane
@@ -151,6 +167,7 @@ class Branch:
         self.credit = 0.0  # cost that was charged and then not used: taken off the next charge
         self.entry: _Entry | None = None  # the one entry above that is true; None while it is not queued
         self.stalled = False
+        self.passed = 0  # branches below that stand aside
         self.below: list[_Entry] = []
         self.jobs: list[tuple[float, int, Job]] = []  # rank, place, job
 
@@ -200,6 +217,7 @@ class Branch:
             branch.entry = None
             branch.stalled = True
             lane.stalled.append(branch)
+            self.passed += 1
         return None
 
     def charge(self, cost: float, above: Branch) -> None:

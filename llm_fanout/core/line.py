@@ -65,7 +65,7 @@ class Tree:
             if first is not None:
                 if branch.clock < first.tag:
                     branch.clock = first.tag  # also while it only waits: nobody who comes later is before it
-                alone = alone and len(branch.below) == 1
+                alone = alone and len(branch.below) == 1 and not branch.passed
                 branch = first
                 continue
             if branch.above is None:
@@ -94,7 +94,7 @@ class Tree:
         job.charged = cost = self.line.source.share_of(job.cost)
         while (above := branch.above) is not None:
             # Alone among its siblings it is charged nothing, either: nobody is kept waiting.
-            if len(above.below) > 1 or not (branch.jobs or branch.below):
+            if len(above.below) > 1 or above.passed or not (branch.jobs or branch.below):
                 branch.charge(cost, above)
             if branch.lane.limited:
                 branch.lane.running += 1

@@ -255,6 +255,29 @@ def test_a_lane_within_its_bound() -> None:
     assert following.job.lane is narrow
 
 
+@pytest.mark.parametrize("own_last", [True, False], ids=["ends last", "ends first"])
+def test_a_lane_within_its_bound_loses_no_turn(own_last: bool) -> None:
+    """On four slots, all of whose calls end together, a lane of at most one that waits has one of them in every round: what
+    others start while it is full counts against them, so that it owes nobody anything when it is not."""
+    line = Line(Limits(max_concurrency=4))
+    narrow, wide = Lane(max_concurrency=1), Lane()
+    line.add(wide, 40)
+    line.add(narrow, 10)
+
+    running = [line.begin() for _ in range(4)]
+    shares = []
+    for _ in range(8):
+        running.sort(key=lambda attempt: (attempt.job.lane is narrow) is own_last)
+        following = []
+        for attempt in running:
+            line.schedule.finish(attempt, DONE, 0.0)
+            following.append(line.begin())
+        running = following
+        shares.append(sum(attempt.job.lane is narrow for attempt in running))
+
+    assert shares == [1] * 8
+
+
 def test_a_bound_holds_for_everything_below_and_on_every_quota() -> None:
     """Calls of lanes below it count, on whatever quota; the slot that one quota's call gives back lets another's start."""
     line, other = Line(Limits(max_concurrency=10)), Quota(Limits(max_concurrency=10))
