@@ -7,8 +7,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextvars import copy_context
 from typing import Any, Protocol
 
-BREATH = 20  # items taken between two turns of the event loop: a millisecond of work, or two
-
 Room = Callable[[], int]
 Take = Callable[[list[Any]], None]
 Ended = Callable[[Exception | None], None]
@@ -32,7 +30,7 @@ def feed_of(source: Iterable[Any] | AsyncIterable[Any], room: Room, take: Take, 
 
     Args:
         source: The items.
-        room: How many items there is room for, as of now.
+        room: How many items there is room for in one step, as of now.
         take: Gets the next items, in order.
         ended: Called once, with what the source raised, or with None if it ended or was stopped.
     """
@@ -71,7 +69,7 @@ class _Feed:
         items: list[Any] = []
         failure: Exception | None = None
         over = False
-        room = min(self._room(), BREATH)
+        room = self._room()
         try:
             while len(items) < room:
                 items.append(next(self._items))

@@ -20,7 +20,7 @@ from .call import Call, refused
 from .clock import in_words
 from .engine import Engine
 from .errors import FanOutError, JournalError, Stopped
-from .feed import BREATH, feed_of
+from .feed import feed_of
 from .passage import Passage
 from .progress import Reporter
 from .results import Result
@@ -33,7 +33,9 @@ T = TypeVar("T")
 
 WINDOW = 2  # items pulled per slot: one under way, one ready to follow it
 UNLIMITED_WINDOW = 1_000  # items pulled where the number of slots is not limited
-REFILL = 8  # a window is filled up again when this part of it is free: one step for several items
+REFILL = 8  # places that are free before a window is filled up, or such a part of a smaller one: one step for several items
+# Items taken between two turns of the event loop, beyond those that replace others: a millisecond of work, or two.
+BREATH = 20
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
 
 
@@ -92,6 +94,7 @@ class Flow(Generic[T]):
         self._takes_all = terms.gate is not None and terms.gate.takes_all
         self._pulled = 0
         self._wanting = 0  # places that must become free before it is worth looking for room
+        self._freed = 0  # places that became free since items were taken last
 
     def start(self) -> None:
         """Begin to pull, on the running loop; `over` is set when every item has its Result."""
@@ -146,6 +149,7 @@ class Flow(Generic[T]):
     def make_room(self) -> None:
         """Something left the window: pull on, if there is room now."""
         self._wanting -= 1
+        self._freed += 1
         if self._wanting <= 0 and self._feeding:
             self._feed.more()
 
@@ -159,8 +163,8 @@ class Flow(Generic[T]):
             return 0
         held = 0 if self._takes_all else self._calls.in_window + self._shelf.untaken
         free = window - held
-        self._wanting = max(1, window // REFILL) - free
-        return free if self._wanting <= 0 else 0
+        self._wanting = max(1, min(REFILL, window // REFILL)) - free
+        return min(free, BREATH + self._freed) if self._wanting <= 0 else 0
 
     def _ready(self, failure: JournalError | None) -> None:
         """The journal is open, or cannot be opened."""
@@ -173,6 +177,7 @@ class Flow(Generic[T]):
 
     def _take(self, items: list[Any]) -> None:
         """Go on with the next items."""
+        self._freed = 0
         calls = []
         for item in items:
             if self._tally.stopped is not None:

@@ -340,9 +340,10 @@ class UnderWay(Generic[T]):
             attempt.job.attempts -= 1
 
     def _context_of(self, attempt: Attempt) -> Context:
+        if not self._terms.nests:
+            return self._context
         context = self._context.copy()
-        if self._terms.nests:
-            context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
+        context.run(ENCLOSING.set, Enclosing(self._engine, attempt, context.get(ENCLOSING)))
         return context
 
     def _jobs_of(self, call: Call[T]) -> Iterator[Job]:

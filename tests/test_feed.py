@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import Simulate
 
-from llm_fanout.feed import BREATH, Feed, feed_of
+from llm_fanout.feed import Feed, feed_of
 
 
 class Taker:
@@ -118,17 +118,21 @@ def test_stopping_before_the_first_pull(simulate: Simulate[Any], source_of: Any)
     assert simulate(main) == ([], [None])
 
 
-def test_a_long_source_lets_others_breathe(simulate: Simulate[Any]) -> None:
-    """An iterable with room for thousands is taken in steps, and without a task of its own."""
+def test_an_iterable_is_taken_in_steps(simulate: Simulate[Any]) -> None:
+    """Each as large as there is room for by then, and without a task of its own."""
+
+    class Careful(Taker):
+        def room(self) -> int:
+            return min(self.free, 20)
 
     async def main() -> Any:
-        taker = Taker(10_000)
+        taker = Careful(10_000)
         taker.feed(range(1_050)).start()
         tasks = len(asyncio.all_tasks())
         await asyncio.sleep(1)
         return [len(batch) for batch in taker.batches], tasks
 
-    assert simulate(main) == ([BREATH] * (1_050 // BREATH) + [1_050 % BREATH], 1)
+    assert simulate(main) == ([20] * 52 + [10], 1)
 
 
 def test_a_source_runs_in_the_context_of_its_making(simulate: Simulate[Any], source_of: Any) -> None:

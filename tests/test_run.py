@@ -8,13 +8,14 @@ import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from support import Simulate, consume, in_thread
 
 from llm_fanout import ConfigError, Executor, FanOut, Limits, RateLimited, RunFailed, Summary, Unavailable, clock
-from llm_fanout.flow import PARKED_CAP, WINDOW
+from llm_fanout.flow import BREATH, PARKED_CAP, WINDOW
 
 
 async def echo(number: int) -> int:
@@ -346,6 +347,44 @@ def test_report_of_an_iterated_run_has_what_nobody_took(simulate: Simulate[Any])
         return first.index, [result.index for result in report]
 
     assert simulate(main) == (0, [1, 2, 3, 4, 5])
+
+
+def test_a_source_lets_others_breathe(simulate: Simulate[list[int]]) -> None:
+    """A wide window is filled some items at a time, between turns of the event loop; calls that end together are replaced
+    together, or calls that are quick would wait for the source."""
+    pulled, let_go = 0, asyncio.Event()
+
+    def source() -> Iterator[int]:
+        nonlocal pulled
+        while pulled < 5_000:
+            pulled += 1
+            yield pulled
+
+    async def held(number: int) -> int:
+        if number <= 100:
+            await let_go.wait()
+        else:
+            await asyncio.sleep(1)
+        return number
+
+    async def main() -> list[int]:
+        seen = []
+        running = asyncio.ensure_future(consume(Executor(max_concurrency=100).map(held, source())))
+        for turn in range(100):
+            await asyncio.sleep(0)
+            seen.append(pulled)
+            if turn == 50:
+                let_go.set()
+        await running
+        return seen
+
+    seen = simulate(main)
+    steps = [after - before for before, after in pairwise(seen)]
+
+    assert max(steps[:50]) == BREATH
+    assert seen[50] == WINDOW * 100
+    assert seen[60] == (WINDOW + 1) * 100
+    assert len([step for step in steps[50:] if step]) <= 2
 
 
 def test_read_ahead_is_bounded_by_the_window(simulate: Simulate[Any]) -> None:
