@@ -6,18 +6,18 @@ How many there may be is not decided here: each belongs to a call that is under 
 from __future__ import annotations
 
 import asyncio
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.connector import Connection
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from aiohttp import ClientRequest, ClientTimeout
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
 KEEP_ALIVE = 15.0  # seconds an idle connection is kept: below the 60 s and more after which servers drop theirs
@@ -38,35 +38,41 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL)
-        self._openers: WeakSet[object] = WeakSet()  # tasks that have opened one
+        self._opened_at: WeakKeyDictionary[object, float] = (
+            WeakKeyDictionary()
+        )  # the loop's time, by the task that opened one
         self._next_at = 0.0  # the loop's time at which the next may be opened, were there none at once
 
-    def has_opened(self) -> bool:
-        """Whether the running task has opened a connection, and not found all of its own here."""
-        return asyncio.current_task() in self._openers
+    def has_opened(self, since: float) -> bool:
+        """Whether the running task has opened a connection since that time of the loop, and not found it here."""
+        return self._opened_at.get(asyncio.current_task(), -inf) >= since
 
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        """One that is idle, or None when one may be opened: aiohttp asks here first, and opens where there is none."""
-        if not self._idle(key):
-            await self._paced()
-        if idle := self._idle(key):  # one may have come back meanwhile
-            idle.rotate(1)  # aiohttp takes them from the left, and puts them back on the right
-        return await super()._get(key, traces)
-
-    async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
-        self._openers.add(asyncio.current_task())
-        return await super()._create_connection(req, traces, timeout)
-
-    def _idle(self, key: ConnectionKey) -> deque[tuple[ResponseHandler, float]] | None:
-        """Those to the same place, without the last ones that are of no use any more.
+    def take(self, key: ConnectionKey) -> Connection | None:
+        """The one to that place that was used last; None if none is idle. Those that are of no use any more are closed.
 
         What a server says unasked on an idle connection (HAProxy a 408, a broken gateway the same answer twice) is kept by
         aiohttp 3.14, which would take it for the answer to the next request.
         """
         idle = self._conns.get(key)
-        while idle and idle[-1][0].should_close:
-            idle.pop()[0].close()
-        return idle
+        while idle:
+            protocol, since = idle.pop()
+            if protocol.is_connected() and not protocol.should_close and monotonic() - since <= KEEP_ALIVE:
+                self._acquired.add(protocol)
+                return Connection(self, key, protocol, self._loop)
+            protocol.close()
+        return None
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """One that is idle, or None when one may be opened: aiohttp asks here first, and opens where there is none."""
+        kept = self.take(key)
+        if kept is None:
+            await self._paced()
+            kept = self.take(key)  # one may have come back meanwhile
+        return kept
+
+    async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
+        self._opened_at[asyncio.current_task()] = self._loop.time()
+        return await super()._create_connection(req, traces, timeout)
 
     async def _paced(self) -> None:
         """Wait until one more may be opened. Who is cancelled meanwhile leaves a gap, and that is all."""

@@ -30,11 +30,15 @@ class PerLoop(Generic[T]):
         # are), and what is in there would be finalised in any order.
         finalize(self, self._open.clear).atexit = False
 
+    def opened_here(self) -> T | None:
+        """The running loop's, if it is open."""
+        found = self._open.get((os.getpid(), asyncio.get_running_loop()))
+        return None if found is None else found[1]
+
     async def here(self) -> T:
         """The running loop's."""
-        here = os.getpid(), asyncio.get_running_loop()
-        found = self._open.get(here)
-        return found[1] if found is not None else await self._open_at(here)
+        found = self.opened_here()
+        return found if found is not None else await self._open_at((os.getpid(), asyncio.get_running_loop()))
 
     async def aclose(self) -> None:
         """Close the running loop's; who asks after that gets a new one."""

@@ -1,73 +1,126 @@
-"""A request of aiohttp that goes out in one step: headers and body in one write, and no task for the body.
+"""A small request in one step: its head, prepared once for all that go to the same place, and its body, in one write.
 
-aiohttp (3.14) makes a task for each body, so that a server may answer while it is still being sent; on Python 3.11 that is
-two more turns of the event loop, too. A small body is handed to the transport whole, however much of it can go out by now,
-so that there is nothing for a task to wait for.
+aiohttp (3.14) builds every request anew, from the URL to the last header, and makes a task for its body. That is half of
+what a call costs with it. Here the connection, and whatever comes over it, are aiohttp's, and so is the head; but what is
+the same for each call is made once. What is not as plain as that, its session sends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http_writer import StreamWriter
-from aiohttp.payload import BytesPayload
+from aiohttp.helpers import TimerNoop
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import _serialize_headers
+from yarl import URL
+
+from .trust import trust
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.http_parser import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+    from .connections import Connections
 
 # Bytes of a body. aiohttp writes up to 64 KiB, headers included, whatever is still unsent (StreamWriter.write, LIMIT); with
 # more it waits for the transport, and closes the connection if the answer comes before that.
 AT_ONCE = 32_768
+FRAMING = {"content-length", "transfer-encoding", "expect"}  # headers that say how the body goes, or when
+HEADER_LIMIT = 65_536  # bytes of one header of an answer
+MOST_HEADERS = 1_000  # aiohttp's own limits are 8,190 and 128; an answer that has more is paid for all the same
+NO_TIMER = TimerNoop()  # the attempt is bounded as a whole, by whoever makes it
 
 
-class Post(aiohttp.ClientRequest):
-    """A POST of bytes. Whatever else is asked of it is left to aiohttp, and costs what it does there."""
+class Head:
+    """What all POSTs to one URL with the same headers have in common.
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send it, without waiting for anything; the response's headers are still to be awaited.
+    Args:
+        url: Where they go; `is_plain` says which can.
+        headers: The pairs of names and values.
 
-        Raises:
-            ClientConnectionResetError: The connection is closed; nothing was sent.
-        """
-        body, protocol = self._body, conn.protocol
-        assert protocol is not None
-        if not isinstance(body, BytesPayload) or not self._is_plain(conn, body.size or 0):
-            return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
-        await writer.write_headers(f"POST {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        await writer.write(await body.as_bytes(), drain=False)  # with it, even if it is empty, go the headers
-        if protocol.writing_paused:  # by large headers: what is unsent must not be in the way of the next request
-            protocol.force_close()
-        protocol.start_timeout()
-        return self._response(writer)
+    Attributes:
+        request: It as aiohttp's pool wants it, which opens connections for it.
+        key: Which connections it can use.
 
-    def _is_plain(self, conn: Connection, size: int) -> bool:
-        """Whether aiohttp would send these very bytes, in one piece, and do nothing besides."""
-        return (
-            size <= AT_ONCE
-            and self.headers.get(hdrs.CONTENT_LENGTH) == str(size)  # else the body is cut to it, or refused
-            and self.chunked is None  # nor is it compressed: that goes in chunks
-            and self.method == hdrs.METH_POST
-            and self.proxy is None
-            and self.version == aiohttp.HttpVersion11
-            and self._continue is None  # the server is not asked whether it wants the body
-            and getattr(self, "_upload_tracker", None) is None  # 3.14.0 has none
-            and not self._traces
-            and not conn._connector.force_close
-        )
+    Raises:
+        aiohttp.InvalidURL: There is no such place.
+        ValueError: A header has the end of a line in it.
+    """
 
-    def _response(self, writer: StreamWriter) -> aiohttp.ClientResponse:
-        return self.response_class(
-            self.method,
-            self.original_url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )
+    __slots__ = ("_start", "key", "request")
+
+    def __init__(self, url: str, headers: tuple[tuple[str, str], ...]) -> None:
+        tls = True if url.startswith("http:") else trust()
+        self.request = request = aiohttp.ClientRequest("POST", URL(url), headers=headers, data=b"", ssl=tls)
+        self.key = request.connection_key
+        del request.headers[hdrs.CONTENT_LENGTH]
+        self._start = _serialize_headers(f"POST {request.url.raw_path_qs} HTTP/1.1", request.headers)[:-2]
+
+    def with_body(self, body: bytes) -> bytes:
+        """A whole request."""
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._start, len(body), body)
+
+
+def is_plain(url: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a POST is as most are: small, its length its own affair, and no login in its URL."""
+    return len(body) <= AT_ONCE and "@" not in url and FRAMING.isdisjoint(map(str.lower, headers))
+
+
+async def post(
+    pool: Connections, head: Head, body: bytes, bounds: aiohttp.ClientTimeout
+) -> tuple[RawResponseMessage, StreamReader, Connection]:
+    """Send `body`, and await the head of the answer: that, its body to come, and the connection over which it comes.
+
+    The connection goes back to the pool at the end of the answer. Who does not want so much closes it.
+
+    Raises:
+        aiohttp.ClientError: There is no connection, or it broke, or what came is no HTTP.
+    """
+    connection = pool.take(head.key) or await _connected(pool, head, bounds)
+    protocol = connection.protocol
+    assert protocol is not None
+    try:
+        _write(protocol, head.with_body(body), bounds.sock_read)
+        message, content = await protocol.read()
+        while message.code < 200 and message.code != 101:  # the answer is still to come
+            message, content = await protocol.read()
+    except HttpProcessingError as exc:
+        connection.close()
+        raise aiohttp.ClientResponseError(
+            head.request.request_info, (), status=exc.code, message=exc.message, headers=exc.headers
+        ) from exc
+    except BaseException:
+        connection.close()
+        raise
+    content.on_eof(connection.release)
+    return message, content, connection
+
+
+async def _connected(pool: Connections, head: Head, bounds: aiohttp.ClientTimeout) -> Connection:
+    try:
+        return await pool.connect(head.request, [], bounds)
+    except TimeoutError as exc:
+        raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {head.request.url}") from exc
+
+
+def _write(protocol: ResponseHandler, request: bytes, silence: float | None) -> None:
+    """Send `request`, whatever is still unsent, and expect an answer, in which nothing may come for `silence` seconds."""
+    protocol.set_response_params(
+        timer=NO_TIMER,
+        read_until_eof=True,
+        read_timeout=silence,
+        max_field_size=HEADER_LIMIT,
+        max_headers=MOST_HEADERS,
+    )
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+    transport.write(request)
+    if protocol.writing_paused:  # by large headers: what is unsent must not be in the way of the next request
+        protocol.force_close()
+    protocol.start_timeout()

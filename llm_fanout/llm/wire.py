@@ -6,23 +6,25 @@ still cancels cleanly; its pool is not limited here, because the schedule is wha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, Self
 
 import aiohttp
 
 from .connections import Connections
 from .per_loop import PerLoop
-from .post import Post
+from .post import HEADER_LIMIT, MOST_HEADERS, Head, is_plain, post
 from .times import Timeouts
 from .trust import trust
 
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 REPLY_LIMIT = 16 * 2**20  # bytes of one decoded reply; the longest answers of today have about 1 MB, with audio some more
-# aiohttp's own are 8,190 and 128; an answer that has more is paid for all the same. The SDK's h11 takes 100 kB in all.
-HEADER_LIMIT = 65_536  # bytes of one header of an answer
-MOST_HEADERS = 1_000
+HEADS = 64  # of requests, kept for each event loop: one for a place, and more where headers change
 
 
 class Answer(Protocol):
@@ -88,70 +90,103 @@ class AiohttpWire:
     """The wire over aiohttp: one session for each event loop that uses it, opened on first use."""
 
     def __init__(self) -> None:
-        self._sessions = PerLoop(_session)
+        self._sessions = PerLoop(_Session)
 
     async def send(
         self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, proxy: str | None = None
     ) -> Answer:
         """POST `body` over the running loop's connections. Redirects are not followed: they would carry the key along."""
-        session = await self._sessions.here()
-        bounds = _bounds(timeouts.connect, timeouts.idle)
-        trusted = True if proxy is None and url.startswith("http:") else trust()
+        session = self._sessions.opened_here() or await self._sessions.here()
+        bounds, begun = _bounds(timeouts.connect, timeouts.idle), session.loop.time()
         try:
-            response = await session.post(
-                url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
-            )
+            if proxy is None and is_plain(url, headers, body):
+                message, content, connection = await post(
+                    session.pool, session.head(url, tuple(headers.items())), body, bounds
+                )
+                return _AiohttpAnswer(message.code, message.headers, content, connection)
+            response = await session.post(url, headers, body, bounds, proxy)
+            return _AiohttpAnswer(response.status, response.headers, response.content, response)
         except BROKEN as exc:
-            if cast("Connections", session.connector).has_opened():
+            if session.pool.has_opened(begun):
                 raise
             raise StaleConnection("a kept connection broke before there was an answer") from exc
-        return _AiohttpAnswer(response)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; the next `send` opens new ones."""
         await self._sessions.aclose()
 
 
+class _Session:
+    """What one event loop has of it: connections, the heads of requests, and aiohttp's session for those that are not plain.
+
+    Attributes:
+        head: Gives the head of requests to a URL with certain headers; the last ones are kept.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pool = Connections()
+        self.head = lru_cache(maxsize=HEADS)(Head)
+        # Its trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
+        self._session = aiohttp.ClientSession(
+            connector=self.pool,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_field_size=HEADER_LIMIT,
+            max_headers=MOST_HEADERS,
+        )
+
+    async def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, bounds: aiohttp.ClientTimeout, proxy: str | None
+    ) -> aiohttp.ClientResponse:
+        """A request in aiohttp's own way."""
+        trusted = True if proxy is None and url.startswith("http:") else trust()
+        return await self._session.post(
+            url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._session.close()
+
+
 class _AiohttpAnswer:
     """An answer of aiohttp, whose connection goes back as soon as the body has ended."""
 
-    __slots__ = ("_response", "headers", "status")
+    __slots__ = ("_content", "_held", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: aiohttp.StreamReader,
+        held: aiohttp.ClientResponse | Connection,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._content = content
+        self._held = held
 
     @property
     def chunks(self) -> AsyncIterator[bytes]:
-        return self._response.content.iter_any()
+        return self._content.iter_any()
 
     async def read(self) -> bytes:
-        content = self._response.content
+        content = self._content
         body = await content.readany()
         if content.at_eof():  # nearly all answers come in one piece
             return body
         return await read_all(_with_first(body, self.chunks), REPLY_LIMIT)
 
     async def close(self) -> None:
-        self._response.close()
+        self._held.close()
 
 
 async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for chunk in rest:
         yield chunk
-
-
-def _session() -> aiohttp.ClientSession:
-    # aiohttp's trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
-    return aiohttp.ClientSession(
-        connector=Connections(),
-        request_class=Post,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_field_size=HEADER_LIMIT,
-        max_headers=MOST_HEADERS,
-    )
 
 
 @lru_cache(maxsize=64)

@@ -391,8 +391,7 @@ async def test_a_client_that_is_collected_closes_its_connections(box: Box) -> No
     """In a notebook a client is often just replaced: its connections are closed then, without a warning."""
     fan = FanOut("sim/x", base_url=box.url)
     await fan.call("hello")
-    connector = (await fan._runs.wire._sessions.here()).connector
-    assert connector is not None
+    connector = (await fan._runs.wire._sessions.here()).pool
 
     del fan
     gc.collect()

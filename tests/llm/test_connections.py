@@ -170,10 +170,8 @@ async def test_cancelled_calls_leave_nothing_open(wire: AiohttpWire, server: Ser
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     await until(lambda: server.open == 0)
-    session = await wire._sessions.here()
-    pool = session.connector
+    pool = (await wire._sessions.here()).pool
 
-    assert pool is not None
     assert (len(pool._acquired), sum(map(len, pool._conns.values()))) == (0, 0)
     assert await post(wire, server) == b"answer"
     assert len(asyncio.all_tasks()) <= before + 2
@@ -248,8 +246,7 @@ async def test_what_is_said_unasked_is_no_answer(wire: AiohttpWire, unasked: byt
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         first = await ask()
         writers[0].write(unasked)
-        pool = (await wire._sessions.here()).connector
-        assert pool is not None
+        pool = (await wire._sessions.here()).pool
         await until(lambda: all(proto.should_close for idle in pool._conns.values() for proto, _ in idle))
         second = await ask()
         await wire.aclose()  # the server waits for its connections

@@ -18,6 +18,7 @@ from support import in_thread, served
 
 from llm_fanout import BadReply
 from llm_fanout.llm import signals
+from llm_fanout.llm.connections import Connections
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.llm.wire import AiohttpWire, ReplyTooLarge
 
@@ -76,9 +77,9 @@ async def post(wire: AiohttpWire, url: str) -> tuple[int, Any, bytes]:
         await answer.close()
 
 
-async def session_of(wire: AiohttpWire) -> aiohttp.ClientSession:
+async def pool_of(wire: AiohttpWire) -> Connections:
     """The one that the wire uses here and now."""
-    return await wire._sessions.here()
+    return (await wire._sessions.here()).pool
 
 
 async def test_a_request_and_its_answer(wire: AiohttpWire, server: Server) -> None:
@@ -150,13 +151,13 @@ async def test_nobody_there_is_a_connector_error(wire: AiohttpWire) -> None:
 async def test_connections_are_reused_and_reopened(wire: AiohttpWire, server: Server) -> None:
     """One session for a loop; after `aclose` the next call opens another."""
     await post(wire, f"{server.url}/echo")
-    first = await session_of(wire)
+    first = await pool_of(wire)
     await post(wire, f"{server.url}/echo")
-    second = await session_of(wire)
+    second = await pool_of(wire)
     await wire.aclose()
     await wire.aclose()
     await post(wire, f"{server.url}/echo")
-    third = await session_of(wire)
+    third = await pool_of(wire)
 
     assert first is second
     assert first.closed
@@ -166,11 +167,11 @@ async def test_connections_are_reused_and_reopened(wire: AiohttpWire, server: Se
 async def test_a_forked_process_opens_its_own(wire: AiohttpWire, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent has open is not the child's to use."""
     await post(wire, f"{server.url}/echo")
-    parents = await session_of(wire)
+    parents = await pool_of(wire)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
-        childs = await session_of(wire)
+        childs = await pool_of(wire)
         await wire.aclose()
 
     assert childs is not parents
@@ -180,10 +181,10 @@ async def test_a_forked_process_opens_its_own(wire: AiohttpWire, server: Server,
 def test_sessions_end_with_their_loops() -> None:
     """Three loops in a row, nothing closed by hand: no session is left open, and none is remembered."""
     wire = AiohttpWire()
-    sessions: list[aiohttp.ClientSession] = []
+    pools: list[Connections] = []
 
     async def use() -> None:
-        sessions.append(await session_of(wire))
+        pools.append(await pool_of(wire))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -191,7 +192,7 @@ def test_sessions_end_with_their_loops() -> None:
             in_thread(lambda: asyncio.run(use()))
         gc.collect()
 
-    assert [session.closed for session in sessions] == [True, True, True]
+    assert [pool.closed for pool in pools] == [True, True, True]
     assert len(wire._sessions._open) == 1
 
 
