@@ -159,7 +159,8 @@ class Engine:
 
     def _startable(self, now: float) -> tuple[list[Attempt], float | None]:
         """The attempts that may go, their capacity taken, and when to ask again. Under the lock."""
-        self._bury_the_dead()
+        if len(self._shells) > 1:  # as long as there is but one, nobody waits for what it holds
+            self._bury_the_dead()
         begun = []
         schedule = self._schedule
         while (attempt := schedule.start(now)) is not None:

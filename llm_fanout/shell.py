@@ -224,7 +224,9 @@ class Shell:
         queue = self._ends.get(seconds)
         if queue is None:
             queue = self._ends[seconds] = deque()
-        elif len(queue) > 2 * self._running + SPARE:
+        while queue and queue[0][1].task is None:  # it has ended, as nearly all have that began first
+            queue.popleft()
+        if len(queue) > 2 * self._running + SPARE:
             queue = self._ends[seconds] = deque(end for end in queue if _is_due(*end))
         queue.append((attempt.ends_at, attempt))
         self._set_timer(attempt.ends_at)

@@ -93,7 +93,7 @@ class FunctionProvider:
         except Exception as exc:  # whatever it raises is the call's failure
             return _of_exception(exc)
         if isinstance(answer, str):
-            answer = Reply(text=answer)
+            return outcomes.of_reply(Reply(text=answer))
         if not isinstance(answer, Reply):
             message = f"the provider's function gave {type(answer).__name__}; it must give text or a Reply"
             return Outcome(error=Rejected(message, kind="exception"))

@@ -104,7 +104,7 @@ class PromptCall:
         try:
             outcome = await provider.ask(request, plan.settings.timeouts, heard)
         except asyncio.CancelledError:
-            self._note(self._spend(NO_USAGE, route))  # so many as nobody knows
+            self._spend(NO_USAGE, route)  # so many as nobody knows
             raise
         if plan.tell is not None:
             _tell_whole(outcome, heard)
@@ -271,22 +271,18 @@ class PromptCall:
             return
         usage = NO_USAGE if reply is None else reply.usage or NO_USAGE
         # Of an answer that broke off, the usage may be what was counted at its beginning.
-        self._note(self._spend(usage, route), is_whole=reply is not None and reply.finish_reason is not None)
+        self._spend(usage, route, is_whole=reply is not None and reply.finish_reason is not None)
         if usage.output_tokens and outcome.error is None:
             seconds = heard.seconds
             route.output.learn(usage.output_tokens, seconds)
             outcome.pace = seconds / usage.output_tokens
 
-    def _spend(self, usage: Usage, route: Route) -> Spending:
-        spending = Spending.of(route.place.name, usage, route.price)
-        books = self._books
+    def _spend(self, usage: Usage, route: Route, *, is_whole: bool = True) -> None:
+        """Note what an attempt has used, on the bill too if there is one."""
+        books, spending = self._books, Spending.of(route.place.name, usage, route.price)
         books._spent = (*books._spent, spending)
-        return spending
-
-    def _note(self, spending: Spending, *, is_whole: bool = True) -> None:
-        """Put what an attempt has used on the bill, if there is one."""
-        if self._books._bill is not None:
-            self._books._bill.book(spending, is_whole=is_whole)
+        if books._bill is not None:
+            books._bill.book(spending, is_whole=is_whole)
 
     def _checked(self, outcome: Outcome, route: Route, schema: Schema[Any], request: Request) -> Outcome:
         """The outcome, if the answer is one that the schema allows; else one by which it is asked for anew."""

@@ -7,7 +7,6 @@ the same for each call is made once. What is not as plain as that, its session s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -40,7 +39,7 @@ class Head:
     """What all POSTs to one URL with the same headers have in common.
 
     Args:
-        url: Where they go; `is_plain` says which can.
+        url: Where they go.
         headers: The pairs of names and values.
 
     Attributes:
@@ -66,9 +65,10 @@ class Head:
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._start, len(body), body)
 
 
-def is_plain(url: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether a POST is as most are: small, its length its own affair, and no login in its URL."""
-    return len(body) <= AT_ONCE and "@" not in url and FRAMING.isdisjoint(map(str.lower, headers))
+def head_of(url: str, headers: tuple[tuple[str, str], ...]) -> Head | None:
+    """The head of POSTs that are as most are: their length is their own affair, and their URL has no login. Else None."""
+    is_plain = "@" not in url and FRAMING.isdisjoint(name.lower() for name, _ in headers)
+    return Head(url, headers) if is_plain else None
 
 
 async def post(

@@ -15,7 +15,7 @@ import aiohttp
 
 from .connections import Connections
 from .per_loop import PerLoop
-from .post import HEADER_LIMIT, MOST_HEADERS, Head, is_plain, post
+from .post import AT_ONCE, HEADER_LIMIT, MOST_HEADERS, head_of, post
 from .times import Timeouts
 from .trust import trust
 
@@ -99,10 +99,9 @@ class AiohttpWire:
         session = self._sessions.opened_here() or await self._sessions.here()
         bounds, begun = _bounds(timeouts.connect, timeouts.idle), session.loop.time()
         try:
-            if proxy is None and is_plain(url, headers, body):
-                message, content, connection = await post(
-                    session.pool, session.head(url, tuple(headers.items())), body, bounds
-                )
+            head = session.head_of(url, tuple(headers.items())) if proxy is None and len(body) <= AT_ONCE else None
+            if head is not None:
+                message, content, connection = await post(session.pool, head, body, bounds)
                 return _AiohttpAnswer(message.code, message.headers, content, connection)
             response = await session.post(url, headers, body, bounds, proxy)
             return _AiohttpAnswer(response.status, response.headers, response.content, response)
@@ -120,13 +119,13 @@ class _Session:
     """What one event loop has of it: connections, the heads of requests, and aiohttp's session for those that are not plain.
 
     Attributes:
-        head: Gives the head of requests to a URL with certain headers; the last ones are kept.
+        head_of: As `post.head_of`; it remembers the last ones.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.pool = Connections()
-        self.head = lru_cache(maxsize=HEADS)(Head)
+        self.head_of = lru_cache(maxsize=HEADS)(head_of)
         # Its trust_env stays off: it would read ~/.netrc and look for a proxy in a thread each, for every request.
         self._session = aiohttp.ClientSession(
             connector=self.pool,
