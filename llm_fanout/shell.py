@@ -187,7 +187,7 @@ class Shell:
         self, attempt: Attempt, outcome: Outcome, task: asyncio.Task[None], context: Context, *, is_last: bool
     ) -> Attempt | None:
         """`attempt` has ended, and so will `task`, unless one that begins because of that goes on in it: then that one."""
-        if not (is_last or task.cancelling()) and copy_context() == context:  # a call may have set variables of its own
+        if not (is_last or task.cancelling()) and _is_as_begun(context):
             self._free = task, context
         goes_on = False
         try:
@@ -298,6 +298,14 @@ def _cut_short(attempt: Attempt) -> Outcome:
         return payload.late()
     except Exception as exc:  # what is to be done about a timeout, the user says: see `Executor(retry_on=)`
         return _fault(exc)
+
+
+def _is_as_begun(context: Context) -> bool:
+    """Whether the running code, which began in a copy of `context`, has set none of its variables to anything else."""
+    try:
+        return copy_context() == context
+    except Exception:  # somebody's values that cannot be compared, such as arrays: one was set
+        return False
 
 
 def _is_due(at: float, attempt: Attempt) -> bool:

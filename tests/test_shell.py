@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import itertools
 import threading
+from collections import Counter
+from contextlib import nullcontext
 from math import inf
 from typing import Any
 from weakref import WeakSet
 
 import pytest
-from support import Simulate, consume, forever, in_thread, job, nothing
+from support import Simulate, Step, consume, forever, in_thread, job, nothing
 
 from llm_fanout import Executor, clock
-from llm_fanout.core.job import Attempt, Outcome
+from llm_fanout.core.job import Attempt, Job, Outcome
 from llm_fanout.core.quota import Quota
 from llm_fanout.core.stated import Limits
 from llm_fanout.engine import Engine
-from llm_fanout.shell import Shell
+from llm_fanout.shell import IN_ONE_TASK, Shell
 
 UNLIMITED = Limits(adapt=False)
 
@@ -408,3 +412,187 @@ def test_a_task_of_a_closed_loop_gives_nothing_back_twice() -> None:
     gc.collect()
 
     assert (before, buried, executor._quota.slots.in_use) == (3, 0, 0)
+
+
+NAME = contextvars.ContextVar("NAME", default="nobody")
+
+
+class Sharing(Step):
+    """A payload whose attempts run in copies of the same context, and note their tasks."""
+
+    def __init__(self, perform: Any, context: contextvars.Context) -> None:
+        super().__init__(perform)
+        self.context = context
+        self.tasks: list[Any] = []
+        self.names: list[str] = []
+
+    def started(self, attempt: Attempt) -> contextvars.Context:
+        super().started(attempt)
+        return self.context
+
+    async def steps_noted(self) -> Outcome:
+        self.tasks.append(asyncio.current_task())
+        self.names.append(NAME.get())
+        return await self.steps()
+
+    def perform(self, quota: Quota) -> Any:
+        return self.steps_noted()
+
+
+def sharing(quota: Quota, *performs: Any) -> tuple[list[Job], list[Sharing]]:
+    """A job for each of `performs`, all in the same context."""
+    context = contextvars.copy_context()
+    steps = [Sharing(each, context) for each in performs]
+    return [Job(quota, payload=step) for step in steps], steps
+
+
+async def brief() -> Outcome:
+    """An attempt that takes a second."""
+    await asyncio.sleep(1)
+    return Outcome()
+
+
+def test_attempts_follow_each_other_in_one_task(simulate: Simulate[Any]) -> None:
+    """In the same context, and not for ever: a task has some of them, and another goes on."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(Limits(max_concurrency=2))
+        jobs, steps = sharing(quota, *[brief] * 200)
+        engine.hand_in(jobs)
+        await asyncio.sleep(101)
+        return Counter(id(step.tasks[0]) for step in steps), [step.errors for step in steps]
+
+    tasks, errors = simulate(main)
+
+    assert errors == [["None"]] * 200
+    assert max(tasks.values()) == IN_ONE_TASK
+    assert len(tasks) <= 2 * (100 // IN_ONE_TASK + 1)
+
+
+def test_attempts_that_wait_for_nothing_let_others_breathe(simulate: Simulate[Any]) -> None:
+    """However many of them there are: the loop turns between a few."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+        jobs, steps = sharing(quota, *[nothing] * 1_000)
+        engine.hand_in(jobs)
+        seen = []
+        for _ in range(100):
+            await asyncio.sleep(0)
+            seen.append(sum(bool(step.outcomes) for step in steps))
+        return seen
+
+    seen = simulate(main)
+
+    assert seen[-1] == 1_000
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= IN_ONE_TASK
+
+
+class Incomparable:
+    """A value that cannot be compared with others, such as an array."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("which of its elements?")
+
+    __hash__ = None  # type: ignore[assignment]  # as those have none
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("ours", "theirs"), (Incomparable(), Incomparable())], ids=["texts", "arrays"])
+def test_who_sets_a_variable_has_its_task_to_itself(simulate: Simulate[Any], ours: Any, theirs: Any) -> None:
+    """What a call leaves in its context is not seen by the next one."""
+
+    async def renames() -> Outcome:
+        NAME.set(theirs)
+        return await brief()
+
+    async def main() -> Any:
+        NAME.set(ours)
+        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+        jobs, steps = sharing(quota, renames, brief, brief)
+        engine.hand_in(jobs)
+        await asyncio.sleep(10)
+        return [step.tasks[0] for step in steps], [step.names[0] for step in steps]
+
+    tasks, names = simulate(main)
+
+    assert tasks[0] is not tasks[1]
+    assert tasks[1] is tasks[2]
+    assert [name is ours for name in names] == [True] * 3
+
+
+def test_a_cancellation_that_was_swallowed_ends_the_task(simulate: Simulate[Any]) -> None:
+    """The call's outcome counts; the next one has a task that nobody has cancelled."""
+
+    async def deaf() -> Outcome:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            pass
+        return Outcome()
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+        jobs, steps = sharing(quota, deaf, brief)
+        engine.hand_in(jobs)
+        await asyncio.sleep(1)
+        steps[0].tasks[0].cancel()
+        await asyncio.sleep(10)
+        return [step.errors for step in steps], [step.tasks[0] for step in steps]
+
+    errors, tasks = simulate(main)
+
+    assert errors == [["None"], ["None"]]
+    assert tasks[0] is not tasks[1]
+
+
+def test_a_follower_that_is_cancelled_at_once_was_never_asked(simulate: Simulate[Any]) -> None:
+    """Cancelled in the step in which the one before it ends, it is over before its first step, and the next one goes on."""
+
+    async def main() -> Any:
+        engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+        jobs, steps = sharing(quota, brief, brief, brief)
+
+        begin = Shell._begin
+
+        def begun(shell: Shell, attempt: Attempt) -> None:
+            begin(shell, attempt)
+            if attempt.job is jobs[1]:
+                engine.cancel([jobs[1]])
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Shell, "_begin", begun)
+            engine.hand_in(jobs)
+            await asyncio.sleep(10)
+        attempt = steps[1].attempt
+        return [step.errors for step in steps], len(steps[1].tasks), attempt is not None and attempt.unborn
+
+    errors, asked, unborn = simulate(main)
+
+    assert errors == [["None"], ["the call was cancelled before it was answered"], ["None"]]
+    assert (asked, unborn) == (0, True)
+
+
+@pytest.mark.parametrize("fault", [ValueError("a bug"), KeyboardInterrupt()], ids=["bug", "Ctrl-C"])
+def test_a_task_that_breaks_takes_no_other_attempt_with_it(fault: BaseException) -> None:
+    """What follows from an end may raise, by a fault or by Ctrl-C: the attempt that was to go on there has its own task."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    jobs, steps = sharing(quota, nothing, nothing)
+
+    def broken(*_: Any) -> None:
+        raise fault
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        steps[0].ended = broken  # type: ignore[method-assign]  # the fault that is meant
+        engine.hand_in(jobs)
+        await asyncio.sleep(0.1)
+
+    def run() -> None:
+        with pytest.raises(KeyboardInterrupt) if isinstance(fault, KeyboardInterrupt) else nullcontext():
+            asyncio.run(main())
+
+    in_thread(run)
+
+    interrupted = isinstance(fault, KeyboardInterrupt)  # then asyncio cancels whatever is left
+    assert steps[1].errors == ["the call was cancelled before it was answered" if interrupted else "None"]
+    assert quota.is_unused(clock.now())
