@@ -11,6 +11,8 @@ from itertools import chain
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, get_args, overload
 
+from msgspec.structs import asdict
+
 from .errors import ERROR_OF_KIND, CallError, ConfigError, Kind
 from .hooks import hook
 from .rowfiles.rowfile import RowFile
@@ -180,7 +182,7 @@ class Result(Generic[T_co]):
             "model": self.model,
             "source": self.source,
             "attempts": self.attempts,
-            "usage": self.usage._asdict(),
+            "usage": asdict(self.usage),
             "cost": self.cost,
             "latency": round(self.latency, 6),
             "queue_time": round(self.queue_time, 6),

@@ -187,7 +187,7 @@ class Shell:
         self, attempt: Attempt, outcome: Outcome, task: asyncio.Task[None], context: Context, *, is_last: bool
     ) -> Attempt | None:
         """`attempt` has ended, and so will `task`, unless one that begins because of that goes on in it: then that one."""
-        if not (is_last or task.cancelling()) and _is_as_begun(context):
+        if not is_last and _is_as_begun(context):
             self._free = task, context
         goes_on = False
         try:

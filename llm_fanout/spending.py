@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from .hooks import hook
 
 Price = tuple[float, ...]  # USD per million tokens: input, output[, cached input]
 
 
-class Usage(NamedTuple):
+# Every Result has one of each; they can be in no circle, and so are no work for the garbage collector.
+class Usage(Struct, frozen=True, gc=False, array_like=True):
     """Tokens as the provider counted them; `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
 
     input_tokens: int = 0
@@ -18,7 +20,7 @@ class Usage(NamedTuple):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
 
-    def __add__(self, other: Usage) -> Usage:  # type: ignore[override]  # no longer tuple: the sum
+    def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
@@ -61,7 +63,7 @@ def rates_of(model: str, size: int, price: Price | None = None) -> Sequence[floa
     return listed
 
 
-class Spending(NamedTuple):
+class Spending(Struct, frozen=True, gc=False, array_like=True):
     """Tokens that one model reported, by the size of the requests, for prices may depend on it.
 
     Attributes:

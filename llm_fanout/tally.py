@@ -117,14 +117,19 @@ class Tally:
             self._note_times(result)
         else:
             self._note_error(result, result.error)
-        for model, size, calls, usage, price in result.spending if result.source != "journal" else ():  # paid before
-            sums = self._sums.get((model, size, price))
-            if sums is None:
-                sums = self._sums[model, size, price] = [0, 0, 0, 0, 0]
-            sums[0] += calls
-            for at, tokens in enumerate(usage, 1):
-                if tokens:
-                    sums[at] += tokens
+        for spending in result.spending if result.source != "journal" else ():  # that was paid before
+            self._note_spending(spending)
+
+    def _note_spending(self, spending: Spending) -> None:
+        sort, usage = (spending.model, spending.request_size, spending.price), spending.usage
+        sums = self._sums.get(sort)
+        if sums is None:
+            sums = self._sums[sort] = [0, 0, 0, 0, 0]
+        sums[0] += spending.calls
+        sums[1] += usage.input_tokens
+        sums[2] += usage.output_tokens
+        sums[3] += usage.cached_tokens
+        sums[4] += usage.reasoning_tokens
 
     def _note_times(self, result: Result[Any]) -> None:
         self.times["latency"].add(result.latency)

@@ -212,10 +212,13 @@ class Plan:
         """
         if self._lone is not None and not self._lone.hold.quota.counts_tokens:
             return self.steps[0].plain
-        choices = [step.choice_for(request) for step in self.steps]
-        fitting = [each for each in choices if each.cost is ONE_REQUEST or each.source.fits_ever(each.cost)]
+        fitting = []
+        for step in self.steps:
+            choice = step.choice_for(request)
+            if choice.cost is ONE_REQUEST or choice.source.fits_ever(choice.cost):
+                fitting.append(choice)
         if not fitting:
-            cost = choices[0].cost
+            cost = self.steps[0].choice_for(request).cost
             raise Rejected(
                 f"the call may use {cost.tokens:.0f} tokens ({cost.input:.0f} in, {cost.output:.0f} out), more than passes "
                 "in a minute; shorten the prompt, lower max_tokens or raise tpm",
