@@ -33,10 +33,15 @@ T = TypeVar("T")
 
 WINDOW = 2  # items pulled per slot: one under way, one ready to follow it
 UNLIMITED_WINDOW = 1_000  # items pulled where the number of slots is not limited
-REFILL = 8  # places that are free before a window is filled up, or such a part of a smaller one: one step for several items
+REFILL = 8  # places of a window, or such a part of a smaller one
 # Items taken between two turns of the event loop, beyond those that replace others: a millisecond of work, or two.
 BREATH = 20
 PARKED_CAP = 4  # windows of items that may wait out a backoff before pulling pauses
+
+
+def refill_of(window: int) -> int:
+    """Places of a window that are free before it is filled up: one step for several items."""
+    return max(1, min(REFILL, window // REFILL))
 
 
 class Flow(Generic[T]):
@@ -163,7 +168,7 @@ class Flow(Generic[T]):
             return 0
         held = 0 if self._takes_all else self._calls.in_window + self._shelf.untaken
         free = window - held
-        self._wanting = max(1, min(REFILL, window // REFILL)) - free
+        self._wanting = refill_of(window) - free
         return min(free, BREATH + self._freed) if self._wanting <= 0 else 0
 
     def _ready(self, failure: JournalError | None) -> None:

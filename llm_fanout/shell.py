@@ -71,10 +71,8 @@ class Shell:
         self._running = 0
         self._unborn: dict[Attempt, asyncio.Task[None]] = {}  # tasks that have not made their first step
         self._context = Context()
-        self._free: tuple[asyncio.Task[None], Context] | None = (
-            None  # a task whose attempt ends just now, and where it began
-        )
-        self._follower: Attempt | None = None  # the attempt that goes on in it
+        self._free: tuple[asyncio.Task[None], Context] | None = None  # a task whose attempt ends just now, and its context
+        self._follower: Attempt | None = None  # the attempt that goes on in that
         self._ends: dict[float, deque[_End]] = {}  # by timeouts, those that end first in front
         self._odd_ends: list[tuple[float, int, Attempt]] = []  # a heap: of attempts that go on with what is left
         self._serial = 0

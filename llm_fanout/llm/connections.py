@@ -38,13 +38,11 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL)
-        self._opened_at: WeakKeyDictionary[object, float] = (
-            WeakKeyDictionary()
-        )  # the loop's time, by the task that opened one
+        self._opened_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()  # the loop's time, by task
         self._next_at = 0.0  # the loop's time at which the next may be opened, were there none at once
 
     def has_opened(self, since: float) -> bool:
-        """Whether the running task has opened a connection since that time of the loop, and not found it here."""
+        """Whether the running task has opened a connection since that time of the loop, and not found one here."""
         return self._opened_at.get(asyncio.current_task(), -inf) >= since
 
     def take(self, key: ConnectionKey) -> Connection | None:

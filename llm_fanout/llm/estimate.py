@@ -23,7 +23,7 @@ from ..core.quota import Quota
 from ..core.schedule import Schedule
 from ..core.source import Source
 from ..errors import ConfigError, Rejected
-from ..flow import REFILL, UNLIMITED_WINDOW, WINDOW
+from ..flow import UNLIMITED_WINDOW, WINDOW, refill_of
 from ..providers.messages import MAX_TOKENS
 from ..providers.request import Request
 from ..providers.schema import Schema
@@ -193,7 +193,7 @@ def last_end(jobs: Iterator[Job], window: Callable[[], int]) -> float:
             for job in islice(jobs, room - pending):
                 schedule.add(job, now)
                 pending += 1
-            enough = room - room // REFILL
+            enough = room - refill_of(room)
         while (attempt := schedule.start(now)) is not None:
             heappush(ends, (now + attempt.job.payload[0], attempt.job.place, attempt))
         if not pending:

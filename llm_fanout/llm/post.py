@@ -1,8 +1,9 @@
 """A small request in one step: its head, prepared once for all that go to the same place, and its body, in one write.
 
-aiohttp (3.14) builds every request anew, from the URL to the last header, and makes a task for its body. That is half of
-what a call costs with it. Here the connection, and whatever comes over it, are aiohttp's, and so is the head; but what is
-the same for each call is made once. What is not as plain as that, its session sends.
+aiohttp (3.14) builds every request anew, from the URL to the last header, makes a task for its body, and many objects
+besides, which the garbage collector looks at: a third of what a call costs with it. Here the connection, and whatever comes
+over it, are aiohttp's, and so is the head; but what is the same for each call is made once. What is not as plain as that,
+its session sends.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from yarl import URL
 from .trust import trust
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
@@ -26,9 +29,7 @@ if TYPE_CHECKING:
 
     from .connections import Connections
 
-# Bytes of a body. aiohttp writes up to 64 KiB, headers included, whatever is still unsent (StreamWriter.write, LIMIT); with
-# more it waits for the transport, and closes the connection if the answer comes before that.
-AT_ONCE = 32_768
+AT_ONCE = 2**18  # bytes of a body; while a larger one is on its way, silence of the server should not count
 FRAMING = {"content-length", "transfer-encoding", "expect"}  # headers that say how the body goes, or when
 HEADER_LIMIT = 65_536  # bytes of one header of an answer
 MOST_HEADERS = 1_000  # aiohttp's own limits are 8,190 and 128; an answer that has more is paid for all the same
@@ -85,10 +86,12 @@ async def post(
     protocol = connection.protocol
     assert protocol is not None
     try:
-        _write(protocol, head.with_body(body), bounds.sock_read)
+        transport = _write(protocol, head.with_body(body), bounds.sock_read)
         message, content = await protocol.read()
         while message.code < 200 and message.code != 101:  # the answer is still to come
             message, content = await protocol.read()
+        if transport.get_write_buffer_size():  # it came early: what is unsent must not be in the way of the next request
+            protocol.force_close()
     except HttpProcessingError as exc:
         connection.close()
         raise aiohttp.ClientResponseError(
@@ -108,8 +111,8 @@ async def _connected(pool: Connections, head: Head, bounds: aiohttp.ClientTimeou
         raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {head.request.url}") from exc
 
 
-def _write(protocol: ResponseHandler, request: bytes, silence: float | None) -> None:
-    """Send `request`, whatever is still unsent, and expect an answer, in which nothing may come for `silence` seconds."""
+def _write(protocol: ResponseHandler, request: bytes, silence: float | None) -> asyncio.Transport:
+    """Send `request`, without a wait, and expect an answer, in which nothing may come for `silence` seconds."""
     protocol.set_response_params(
         timer=NO_TIMER,
         read_until_eof=True,
@@ -121,6 +124,5 @@ def _write(protocol: ResponseHandler, request: bytes, silence: float | None) -> 
     if transport is None or transport.is_closing():
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
     transport.write(request)
-    if protocol.writing_paused:  # by large headers: what is unsent must not be in the way of the next request
-        protocol.force_close()
     protocol.start_timeout()
+    return transport

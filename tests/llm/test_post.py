@@ -336,9 +336,9 @@ def closed_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on each connection is closed in the moment in which it is to be used."""
     write = posting._write
 
-    def closing(protocol: Any, request: bytes, silence: float | None) -> None:
+    def closing(protocol: Any, request: bytes, silence: float | None) -> asyncio.Transport:
         protocol.transport.close()
-        write(protocol, request, silence)
+        return write(protocol, request, silence)
 
     monkeypatch.setattr(posting, "_write", closing)
 
