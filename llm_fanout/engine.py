@@ -159,8 +159,7 @@ class Engine:
 
     def _startable(self, now: float) -> tuple[list[Attempt], float | None]:
         """The attempts that may go, their capacity taken, and when to ask again. Under the lock."""
-        if len(self._shells) > 1:  # as long as there is but one, nobody waits for what it holds
-            self._bury_the_dead()
+        self._bury_the_dead()
         begun = []
         schedule = self._schedule
         while (attempt := schedule.start(now)) is not None:
@@ -197,9 +196,7 @@ class Engine:
 
     def _bury_the_dead(self) -> None:
         """Give back what loops hold that were closed before their tasks had ended."""
-        for loop in tuple(self._shells):
-            if not loop.is_closed():
-                continue
+        for loop in [loop for loop in self._shells if loop.is_closed()]:
             for job in self._shells.pop(loop).jobs:
                 for attempt in self._schedule.cancel(job):
                     self._schedule.finish(attempt, cancelled(), clock.now())

@@ -113,6 +113,25 @@ def test_a_loop_that_was_closed_gives_back_what_it_held() -> None:
     assert quota.is_unused(clock.now())
 
 
+def test_new_limits_start_nothing_on_the_one_loop_that_was_closed() -> None:
+    """Nobody else uses the engine yet: what waited there is over, and nothing is raised in whoever states the limits."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+    loop = asyncio.new_event_loop()
+
+    async def start() -> None:
+        engine.hand_in([job(quota, forever)[0], job(quota, forever)[0]])
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(start())
+    task = next(iter(asyncio.all_tasks(loop)))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
+    loop.close()
+    engine.retune(quota, Limits(max_concurrency=2))
+
+    assert quota.is_unused(clock.now())
+    assert engine.forget(quota)
+
+
 def test_handing_to_a_loop_that_closes_in_between_does_no_harm(simulate: Simulate[Any]) -> None:
     """The moment between a look at a loop and its closing: the next pump notices, nothing is raised."""
     engine, quota = Engine(), Quota(Limits(max_concurrency=1))
