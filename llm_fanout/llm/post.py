@@ -88,7 +88,7 @@ async def post(
     try:
         transport = _write(protocol, head.with_body(body), bounds.sock_read)
         message, content = await protocol.read()
-        while message.code < 200 and message.code != 101:  # the answer is still to come
+        while 100 <= message.code < 200 and message.code != 101:  # the answer is still to come
             message, content = await protocol.read()
         if transport.get_write_buffer_size():  # it came early: what is unsent must not be in the way of the next request
             protocol.force_close()

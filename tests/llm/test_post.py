@@ -233,6 +233,23 @@ async def test_word_of_an_answer_to_come_is_none(wire: AiohttpWire) -> None:
     assert answer == b"answer"
 
 
+async def test_a_status_that_is_none_is_the_answer(wire: AiohttpWire) -> None:
+    """Below 100 there is no word of an answer to come: nobody waits for another one."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"question")
+        writer.write(ANSWER.replace(b"200", b"099"))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(30):
+        answer = await wire.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"question", Timeouts())
+        body = await answer.read()
+        await wire.aclose()
+
+    assert (answer.status, body) == (99, b"answer")
+
+
 async def post(wire: AiohttpWire, url: str, body: bytes = b"question", headers: Mapping[str, str] = {}) -> bytes:
     answer = await wire.send(url, headers, body, Timeouts())
     try:
