@@ -285,6 +285,8 @@ class Flow(Generic[T]):
         if self._feeding or self._is_over or not self._calls.is_empty:
             return
         self._is_over = True
+        if self._tally.paused:  # its lane would stand aside for good, and others be charged for passing it
+            self._engine.resume(self._terms.lane)
         self._calls.close()
         self._vigil.end()
         if self._terms.memory is None:

@@ -41,7 +41,7 @@ class Payload(Protocol):
         """What is said of an attempt that took longer than its timeout."""
 
     def started(self, attempt: Attempt) -> Context:
-        """An attempt begins; the context of which it is to run in a copy."""
+        """An attempt begins; the context of which it is to run in a copy, maybe in that of one that had the same before."""
 
     def ended(self, attempt: Attempt, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """An attempt has ended, and by `verdict` its job with it, or not yet."""

@@ -626,6 +626,24 @@ def test_a_paused_run_starts_nothing_at_all(simulate: Simulate[Any]) -> None:
     assert (summary.attempts, summary.errors) == (0, {"cancelled": 3})
 
 
+def test_a_run_that_ends_paused_leaves_nothing_behind(simulate: Simulate[Any]) -> None:
+    """Nobody can resume it any more: what comes later is not charged for passing it."""
+
+    async def main() -> Any:
+        executor = Executor(max_concurrency=1)
+        run = executor.map(asyncio.sleep, [1.0] * 3)
+        run.pause()
+        waiting = asyncio.ensure_future(consume(run))
+        await asyncio.sleep(100)
+        lane = run._flow._terms.lane
+        passed = len(lane.stalled)
+        run.cancel()
+        await waiting
+        return passed, len(lane.stalled), (await executor.map(asyncio.sleep, [1.0])).summary.succeeded
+
+    assert simulate(main) == (1, 0, 1)
+
+
 def test_what_was_never_called_is_no_attempt(simulate: Simulate[Any]) -> None:
     """A call that a run begins in the step in which it is cancelled has not made its first step: it was not tried."""
     called: list[int] = []
