@@ -90,7 +90,9 @@ async def post(
         message, content = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:  # the answer is still to come
             message, content = await protocol.read()
-        if transport.get_write_buffer_size():  # it came early: what is unsent must not be in the way of the next request
+        # It came early: what is unsent must not be in the way of the next request. Over TLS that cannot be told: what is
+        # encrypted counts as sent. No server is known that answers early, keeps the connection and reads no more of it.
+        if transport.get_write_buffer_size():
             protocol.force_close()
     except HttpProcessingError as exc:
         connection.close()
