@@ -98,7 +98,8 @@ class Job:
     running: Attempt | None = None
     cancelled: bool = False
     branch: Branch | None = None
-    charged: float = 0.0  # to its lanes, for its last attempt
+    charged: float = 0.0  # to each of its payers, for its last attempt
+    payers: Sequence[Branch] = ()  # those of its lanes that were not alone when it started
 
     def replace(self, other: Job) -> None:
         """Be what `other` was, from now on: as urgent, as patient, and as long on its way. Both are of one lane."""

@@ -135,7 +135,9 @@ class Lane:
             branch.stalled = False
             assert branch.above is not None
             branch.above.passed -= 1
+            credit = branch.credit
             branch.queue_up()
+            branch.credit = credit  # it had more to do all the while
         return [branch.tree for branch in stalled]
 
 

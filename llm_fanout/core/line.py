@@ -92,10 +92,12 @@ class Tree:
                 self._clear(branch)
             return
         job.charged = cost = self.line.source.share_of(job.cost)
+        job.payers = payers = []
         while (above := branch.above) is not None:
             # Alone among its siblings it is charged nothing, either: nobody is kept waiting.
             if len(above.below) > 1 or above.passed or not (branch.jobs or branch.below):
                 branch.charge(cost, above)
+                payers.append(branch)
             if branch.lane.limited:
                 branch.lane.running += 1
             branch = above
@@ -174,9 +176,9 @@ def lane_of(job: Job) -> Lane:
 
 
 def refund(job: Job, cost: float) -> None:
-    """`job` was charged `cost` more than it used: its lanes get it back with their next start, as long as they have more."""
-    branch = job.branch
-    while cost > 0 and branch is not None and (above := branch.above) is not None:
-        if branch.entry is not None and len(above.below) > 1:
+    """`job` was charged `cost` more than it used: its payers get it back with their next start, while others wait too."""
+    for branch in job.payers if cost > 0 else ():
+        above = branch.above
+        has_more = branch.entry is not None or branch.stalled
+        if has_more and above is not None and len(above.below) + above.passed > 1:
             branch.credit += cost * branch.per_cost
-        branch = above

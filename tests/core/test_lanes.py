@@ -141,6 +141,41 @@ def test_unused_tokens_count_for_the_lane() -> None:
     assert served[cautious] == pytest.approx(served[exact], rel=0.05)
 
 
+def test_unused_tokens_count_for_a_lane_with_a_bound() -> None:
+    """Of three that reserve ten times what they use, one may have a call at a time: it has one nearly all the time."""
+    line = Line(Limits(max_concurrency=8, rpm=600_000, tpm=600_000_000, adapt=False))
+    bounded, others = Lane(max_concurrency=1), (Lane(), Lane())
+    for lane in (bounded, *others):
+        line.add(lane, 1_000, cost=Cost(100_000))
+
+    served: Counter[Any] = Counter()
+    under_way = [line.begin() for _ in range(8)]
+    for _ in range(800):
+        ended = under_way.pop(0)  # each takes as long as eight starts
+        line.schedule.finish(ended, Outcome(used=Cost(10_000)), line.now)
+        served[ended.job.lane] += 1
+        under_way.append(line.begin())
+
+    assert served[bounded] >= 75
+
+
+@pytest.mark.parametrize("above", [None, Lane(max_concurrency=100)], ids=["alone", "nested"])
+def test_unused_tokens_of_a_lane_that_was_alone_keep_nobody_waiting(above: Lane | None) -> None:
+    """It has paid nothing, so nothing is given back when its calls end: who comes then has every other start."""
+    line = Line(Limits(max_concurrency=50, rpm=600_000, tpm=600_000_000, adapt=False))
+    early, late = Lane(above, max_concurrency=100), Lane()
+    line.add(early, 150, cost=Cost(100_000))
+    under_way = [line.begin() for _ in range(50)]
+    line.add(late, 150, cost=Cost(100_000))
+
+    lanes = []
+    for ended in under_way:
+        line.schedule.finish(ended, Outcome(used=Cost(1_000)), line.now)
+        lanes.append(line.begin().job.lane)
+
+    assert lanes.count(late) == pytest.approx(25, abs=1)
+
+
 def test_nested_lanes_share_their_parents_share() -> None:
     """Two lanes of weight 1; one has three below it: together they get half, each a sixth."""
     line, left, right = Line(), Lane(), Lane()
