@@ -6,6 +6,7 @@ How many there may be is not decided here: each belongs to a call that is under 
 from __future__ import annotations
 
 import asyncio
+import select
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class Connections(aiohttp.TCPConnector):
         idle = self._conns.get(key)
         while idle:
             protocol, since = idle.pop()
-            if protocol.is_connected() and not protocol.should_close and monotonic() - since <= KEEP_ALIVE:
+            if monotonic() - since <= KEEP_ALIVE and _is_usable(protocol):
                 self._acquired.add(protocol)
                 return Connection(self, key, protocol, self._loop)
             protocol.close()
@@ -79,3 +80,21 @@ class Connections(aiohttp.TCPConnector):
         self._next_at = at + 1.0 / OPENED_PER_SECOND
         if at > now:
             await asyncio.sleep(at - now)
+
+
+def _is_usable(protocol: ResponseHandler) -> bool:
+    transport = protocol.transport
+    return transport is not None and not (transport.is_closing() or protocol.should_close) and _is_quiet(transport)
+
+
+def _is_quiet(transport: asyncio.Transport) -> bool:
+    """Whether nothing has come that the loop has not looked at yet: most likely that is the end of the connection.
+
+    The next request may go out in the step in which the answer to the last one came, and the end may have come with that.
+    httpcore 1.0 asks the system as well, before it uses a connection again.
+    """
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poll.poll(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +16,7 @@ from aiohttp import web
 from support import Simulate, completion, served
 
 from llm_fanout import FanOut, clock
-from llm_fanout.llm.connections import Connections
+from llm_fanout.llm.connections import Connections, _is_quiet
 from llm_fanout.llm.times import Timeouts
 from llm_fanout.llm.wire import AiohttpWire
 
@@ -211,6 +213,60 @@ async def test_a_connection_that_the_server_dropped_costs_no_try() -> None:
 
     assert [(result.value, result.attempts) for result in results] == [("yes", 1), ("yes", 2), ("yes", 2)]
     assert requests == [2, 2, 1]
+
+
+class Abrupt:
+    """A server in a thread that closes each connection with the answer, and does not say so."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def serve(self, connections: int) -> None:
+        with self._listener:
+            for _ in range(connections):
+                connection, _ = self._listener.accept()
+                with connection:
+                    asked = b""
+                    while not asked.endswith(b"question"):
+                        asked += connection.recv(65_536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_end_that_the_loop_has_not_seen_is_seen(loop: str) -> None:
+    """The next call begins in the step in which the answer came: a connection that has ended by then is not used."""
+    server = Abrupt()
+    thread = threading.Thread(target=server.serve, args=(3,), daemon=True)
+    thread.start()
+
+    async def main() -> list[bytes]:
+        wire, answers = AiohttpWire(), []
+        for _ in range(3):
+            answer = await wire.send(server.url, {}, b"question", Timeouts())
+            answers.append(await answer.read())
+            (idle,) = (await wire._sessions.here()).pool._conns.values()
+            transport = idle[-1][0].transport
+            assert transport is not None
+            select.select(
+                [transport.get_extra_info("socket").fileno()], [], [], 30
+            )  # the end is there; the loop stands still
+        await wire.aclose()
+        return answers
+
+    factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        answers = runner.run(main())
+    thread.join()
+
+    assert answers == [b"answer"] * 3
+
+
+def test_where_nobody_can_ask_a_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no `poll`: there a connection that has ended is found out by using it."""
+    monkeypatch.delattr(select, "poll")
+
+    assert _is_quiet(asyncio.Transport())
 
 
 async def test_a_new_connection_that_breaks_is_a_failure() -> None:

@@ -485,13 +485,14 @@ def test_after_a_crash_nothing_is_asked_twice(
 def test_journals_of_their_own_are_two_files(simulate: Simulate[Any], tmp_path: Path) -> None:
     """One file has one run at a time: two of them, or that of a scope. Two runs with one file are told so."""
 
-    async def main(second: Path) -> Result[str]:
+    async def main(first: str, second: str) -> Result[str]:
         async with Scripted(answer).fan() as fan:
-            return await fan.reduce(fan.map(pages(9), journal=tmp_path / "a.db"), join, context=60, journal=second)
+            run = fan.map(pages(9), journal=tmp_path / first)
+            return await fan.reduce(run, join, context=60, journal=tmp_path / second)
 
-    assert simulate(lambda: main(tmp_path / "b.db")).ok
+    assert simulate(lambda: main("a.db", "b.db")).ok
     with pytest.raises(JournalError):
-        simulate(lambda: main(tmp_path / "a.db"))
+        simulate(lambda: main("one.db", "one.db"))
 
 
 async def test_a_run_that_was_consumed_is_refused() -> None:
