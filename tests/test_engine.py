@@ -84,38 +84,8 @@ def test_one_loop_wakes_another_that_waits_for_a_slot() -> None:
     assert got_it
 
 
-def test_a_loop_that_was_closed_gives_back_what_it_held() -> None:
-    """A loop that ends with a call under way, without cancelling it, does not keep its slot."""
-    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
-
-    def abandon() -> None:
-        loop = asyncio.new_event_loop()
-
-        async def start() -> None:
-            engine.hand_in([job(quota, forever)[0], job(quota, forever)[0]])
-            await asyncio.sleep(0)
-
-        loop.run_until_complete(start())
-        task = next(iter(asyncio.all_tasks(loop)))
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
-        loop.close()
-
-    async def after() -> list[str]:
-        last, step = job(quota, nothing)
-        engine.hand_in([last])
-        await asyncio.sleep(0.01)
-        return step.errors
-
-    in_thread(abandon)
-    errors = in_thread(lambda: asyncio.run(after()))
-
-    assert errors == ["None"]
-    assert quota.is_unused(clock.now())
-
-
-def test_new_limits_start_nothing_on_the_one_loop_that_was_closed() -> None:
-    """Nobody else uses the engine yet: what waited there is over, and nothing is raised in whoever states the limits."""
-    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+def abandon(engine: Engine, quota: Quota) -> None:
+    """Close a loop while two jobs of `engine` are there, the first of them under way, and cancel neither."""
     loop = asyncio.new_event_loop()
 
     async def start() -> None:
@@ -126,6 +96,30 @@ def test_new_limits_start_nothing_on_the_one_loop_that_was_closed() -> None:
     task = next(iter(asyncio.all_tasks(loop)))
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is abandoned on purpose
     loop.close()
+
+
+def test_a_loop_that_was_closed_gives_back_what_it_held() -> None:
+    """A loop that ends with a call under way, without cancelling it, does not keep its slot."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    async def after() -> list[str]:
+        last, step = job(quota, nothing)
+        engine.hand_in([last])
+        await asyncio.sleep(0.01)
+        return step.errors
+
+    in_thread(lambda: abandon(engine, quota))
+    errors = in_thread(lambda: asyncio.run(after()))
+
+    assert errors == ["None"]
+    assert quota.is_unused(clock.now())
+
+
+def test_new_limits_start_nothing_on_the_one_loop_that_was_closed() -> None:
+    """Nobody else uses the engine yet: what waited there is over, and nothing is raised in whoever states the limits."""
+    engine, quota = Engine(), Quota(Limits(max_concurrency=1))
+
+    abandon(engine, quota)
     engine.retune(quota, Limits(max_concurrency=2))
 
     assert quota.is_unused(clock.now())
