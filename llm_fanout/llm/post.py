@@ -21,6 +21,7 @@ from .trust import trust
 
 if TYPE_CHECKING:
     import asyncio
+    from ssl import SSLContext
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -55,8 +56,7 @@ class Head:
     __slots__ = ("_start", "key", "request")
 
     def __init__(self, url: str, headers: tuple[tuple[str, str], ...]) -> None:
-        tls = True if url.startswith("http:") else trust()
-        self.request = request = aiohttp.ClientRequest("POST", URL(url), headers=headers, data=b"", ssl=tls)
+        self.request = request = aiohttp.ClientRequest("POST", URL(url), headers=headers, data=b"", ssl=tls_to(url))
         self.key = request.connection_key
         del request.headers[hdrs.CONTENT_LENGTH]
         self._start = _serialize_headers(f"POST {request.url.raw_path_qs} HTTP/1.1", request.headers)[:-2]
@@ -70,6 +70,14 @@ def head_of(url: str, headers: tuple[tuple[str, str], ...]) -> Head | None:
     """The head of POSTs that are as most are: their length is their own affair, and their URL has no login. Else None."""
     is_plain = "@" not in url and FRAMING.isdisjoint(name.lower() for name, _ in headers)
     return Head(url, headers) if is_plain else None
+
+
+def tls_to(url: str, proxy: str | None = None) -> SSLContext | bool:
+    """What aiohttp is told of TLS: whom to trust, or True where there is none, and no context has to be made for it.
+
+    It is a part of what tells connections apart, so that it has to be the same for all requests to one place.
+    """
+    return True if proxy is None and url.startswith("http:") else trust()
 
 
 async def post(

@@ -15,9 +15,8 @@ import aiohttp
 
 from .connections import Connections
 from .per_loop import PerLoop
-from .post import AT_ONCE, HEADER_LIMIT, MOST_HEADERS, head_of, post
+from .post import AT_ONCE, HEADER_LIMIT, MOST_HEADERS, head_of, post, tls_to
 from .times import Timeouts
-from .trust import trust
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -138,9 +137,9 @@ class _Session:
         self, url: str, headers: Mapping[str, str], body: bytes, bounds: aiohttp.ClientTimeout, proxy: str | None
     ) -> aiohttp.ClientResponse:
         """A request in aiohttp's own way."""
-        trusted = True if proxy is None and url.startswith("http:") else trust()
+        tls = tls_to(url, proxy)
         return await self._session.post(
-            url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=trusted
+            url, data=body, headers=headers, timeout=bounds, allow_redirects=False, proxy=proxy, ssl=tls
         )
 
     async def __aenter__(self) -> Self:
